@@ -1,0 +1,99 @@
+"""The EXIF chunk of WebP files, read and replaced without touching the picture (RFC 9649; animations too)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from imagereward_ext.errors import MetadataError
+from imagereward_ext.metadata import exif
+
+_HAS_EXIF, _HAS_ALPHA = 0x08, 0x10
+
+
+class _Chunk(NamedTuple):
+    kind: bytes
+    start: int
+    size: int
+    """Bytes of content."""
+
+    @property
+    def end(self) -> int:
+        return self.start + 8 + self.size + self.size % 2
+
+
+def read_exif(file: BinaryIO) -> bytes:
+    """Read the EXIF block, b"" when there is none."""
+    found = next((_content(file, chunk) for chunk in _chunks(file) if chunk.kind == b"EXIF"), b"")
+    # Some writers leave JPEG's prefix before the block.
+    return found.removeprefix(exif.PREFIX)
+
+
+def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
+    """Yield the file's bytes with this EXIF block in place of the old one, or behind the picture."""
+    chunks = list(_chunks(file))
+    if not chunks:
+        raise MetadataError("the WebP file is empty")
+    parts = [_chunk(b"VP8X", _extended_header(file, chunks))]
+    placed = False
+    for chunk in chunks:
+        if chunk.kind == b"VP8X":
+            continue
+        if chunk.kind in (b"EXIF", b"XMP ") and not placed:  # XMP comes last
+            parts.append(_chunk(b"EXIF", block))
+            placed = True
+        if chunk.kind != b"EXIF":
+            parts.append(_chunk(chunk.kind, _content(file, chunk)))
+    if not placed:
+        parts.append(_chunk(b"EXIF", block))
+    yield struct.pack("<4sI4s", b"RIFF", 4 + sum(map(len, parts)), b"WEBP")
+    yield from parts
+    yield _bytes(file, chunks[-1].end, None)
+
+
+def _extended_header(file: BinaryIO, chunks: list[_Chunk]) -> bytes:
+    """Make the content of VP8X, which a file needs as soon as it holds more than one picture."""
+    first = chunks[0]
+    content = _bytes(file, first.start + 8, first.start + 8 + 10)
+    if first.kind == b"VP8X":
+        return bytes([content[0] | _HAS_EXIF]) + content[1:]
+    if first.kind == b"VP8L" and content[:1] == b"\x2f":  # 14 bits of width - 1, 14 of height - 1, alpha
+        (bits,) = struct.unpack("<I", content[1:5])
+        width, height, alpha = int(bits & 0x3FFF), int(bits >> 14 & 0x3FFF), bits >> 28 & 1
+    elif first.kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":  # a key frame, then 14 bits each
+        width, height = (int(side & 0x3FFF) - 1 for side in struct.unpack("<HH", content[6:10]))
+        alpha = 0
+    else:
+        raise MetadataError("the WebP file does not start with a picture")
+    flags = _HAS_EXIF | (_HAS_ALPHA if alpha else 0)
+    return struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+
+
+def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
+    """Walk over the chunks without reading the picture."""
+    size_of_file = file.seek(0, 2)
+    (size,) = struct.unpack("<I", _bytes(file, 4, 8))
+    position, end = 12, 8 + size
+    if end > size_of_file + 1:  # the padding of the last chunk is missing in some files
+        raise MetadataError("the WebP file is truncated")
+    while position + 8 <= min(end, size_of_file):
+        kind, size = struct.unpack("<4sI", _bytes(file, position, position + 8))
+        chunk = _Chunk(kind, position, size)
+        if position + 8 + size > size_of_file:
+            raise MetadataError("the WebP file is truncated")
+        yield chunk
+        position = chunk.end
+
+
+def _content(file: BinaryIO, chunk: _Chunk) -> bytes:
+    return _bytes(file, chunk.start + 8, chunk.start + 8 + chunk.size)
+
+
+def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:
+    file.seek(start)
+    return file.read(-1 if end is None else end - start)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
