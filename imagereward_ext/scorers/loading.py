@@ -1,0 +1,208 @@
+"""From a scorer's name (or folder, or file) to the loaded scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+
+from imagereward_ext.errors import UsageError, WeightsError
+from imagereward_ext.scorers import placement
+from imagereward_ext.scorers.base import Scorer
+from imagereward_ext.scorers.placement import Placement
+from imagereward_ext.weights import catalogue, locate, model_folder
+from imagereward_ext.weights.catalogue import Entry
+from imagereward_ext.weights.download import Report, obtain
+from imagereward_ext.weights.tensors import (
+    BrokenWeightsError,
+    Shapes,
+    TensorFile,
+    check,
+    convert,
+    is_pickle,
+    open_tensors,
+    set_aside,
+)
+
+_FOLDERS_ONLY = ("clip-mlp", "mix")
+"""Architectures of which nothing is published: they come as model folders."""
+
+ARCHITECTURES = {
+    name: f"{__package__}.{name.replace('-', '_')}"
+    for name in dict.fromkeys([*(entry.architecture for entry in catalogue.ENTRIES.values()), *_FOLDERS_ONLY])
+}
+"""Each architecture's module, which has its name and a function `build(source, placement) -> Scorer`.
+
+So one more published scorer is one file here and one row of the catalogue.
+"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that is needed to build one scorer, wherever it came from."""
+
+    name: str
+    label: str
+    architecture: str
+    weights: Path
+    companions: Mapping[str, Path] = field(default_factory=dict)
+    mean: float = 0.0
+    std: float = 1.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    report: Report = print
+    folder: Path | None = None
+    """Where the user keeps weights, for what this scorer shares with others."""
+    download: bool = True
+    fetch_again: Callable[[], Path] | None = None
+    """Brings a fresh copy of the weights; None when the file is the user's own."""
+
+    def companion(self, role: str) -> Path:
+        """Return one of the further files."""
+        if role not in self.companions:
+            raise WeightsError(
+                f"{self.name} names no {role} among its companions; {self.architecture} needs one"
+            )
+        return self.companions[role]
+
+    def open(self, expected: Shapes, what: str) -> TensorFile:
+        """Open the weights once they are what they should be; a pickle is converted on the way."""
+        try:
+            file = open_tensors(self.weights)
+        except BrokenWeightsError as error:
+            file = open_tensors(self._replacement(error))
+        check(file, expected, what)
+        if not is_pickle(file.path):
+            return file
+        target = locate.converted(file.path)
+        if locate.is_hub_cache(file.path):  # the hub's own folder is not ours to write to
+            target = locate.places(self.folder)[0] / target.name
+        self.report(f"Converting {file.path.name} once, to {target}")
+        return convert(file, expected, target)
+
+    def _replacement(self, error: BrokenWeightsError) -> Path:
+        if self.fetch_again is None:
+            raise error
+        aside = set_aside(error.path)
+        self.report(f"{error}. It was kept aside as {aside}.")
+        try:
+            return self.fetch_again()
+        except WeightsError as no_copy:
+            raise WeightsError(f"{error}. It was kept aside as {aside.name}. {no_copy}") from error
+
+
+class _Module(Protocol):
+    def build(self, source: Source, placement: Placement) -> Scorer: ...
+
+
+def load_scorer(
+    name: str = catalogue.DEFAULT,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    folder: Path | str | None = None,
+    download: bool = True,
+    report: Report | None = None,
+) -> Scorer:
+    """Load a scorer by name, model folder or weights file.
+
+    `folder` is searched for weights before all other places, and receives what is downloaded. `report` receives
+    plain messages about work that takes time.
+    """
+    source = find_source(name, folder=folder, download=download, report=report)
+    chosen = placement.choose(device, precision, batch_size)
+    module = cast(_Module, import_module(ARCHITECTURES[source.architecture]))
+    # A host may call from within inference mode; weights made there could never be trained against.
+    with torch.inference_mode(False), torch.no_grad():
+        return module.build(source, chosen)
+
+
+def find_source(
+    name: str, *, folder: Path | str | None = None, download: bool = True, report: Report | None = None
+) -> Source:
+    """Find (or bring) the files of a scorer without opening them."""
+    report = report or (lambda message: None)
+    place = Path(folder).expanduser() if folder else None
+    path = Path(name).expanduser()
+    if (path / model_folder.CONFIG_NAME).is_file():
+        return _from_folder(path, report, place, download)
+    if path.is_file():
+        return _from_file(path, report, place, download)
+    if (entry := catalogue.find_entry(name)) is not None:
+        return _from_catalogue(entry, report, place, download)
+    own = locate.model_folders(place)
+    if name in own:
+        return _from_folder(own[name], report, place, download)
+    if path.exists() or len(path.parts) > 1:
+        reason = "it has no config.json" if path.exists() else "it does not exist"
+        raise UsageError(f"{name} is neither a weights file nor a model folder: {reason}")
+    raise UsageError(f"no scorer is called {name!r}; there are {', '.join([*catalogue.ENTRIES, *own])}")
+
+
+def _from_catalogue(entry: Entry, report: Report, folder: Path | None, download: bool) -> Source:
+    def obtain_weights() -> Path:
+        return obtain(entry.weights, folder, download=download, report=report)
+
+    weights = obtain_weights()
+    return _source_of(
+        entry, weights, report, folder, download, None if locate.is_hub_cache(weights) else obtain_weights
+    )
+
+
+def _from_file(path: Path, report: Report, folder: Path | None, download: bool) -> Source:
+    """Take a lone weights file as ImageReward's; opening it will tell if it is something else."""
+    entry = catalogue.ENTRIES[catalogue.DEFAULT]
+    return _source_of(entry, locate.newest(path) or path, report, folder or path.parent, download, None)
+
+
+def _source_of(
+    entry: Entry,
+    weights: Path,
+    report: Report,
+    folder: Path | None,
+    download: bool,
+    fetch_again: Callable[[], Path] | None,
+) -> Source:
+    companions = {
+        role: obtain(file, folder, download=download, report=report)
+        for role, file in entry.companions.items()
+    }
+    return Source(
+        name=entry.name,
+        label=entry.label,
+        architecture=entry.architecture,
+        weights=weights,
+        companions=companions,
+        mean=entry.mean,
+        std=entry.std,
+        settings=entry.settings,
+        report=report,
+        folder=folder,
+        download=download,
+        fetch_again=fetch_again,
+    )
+
+
+def _from_folder(path: Path, report: Report, folder: Path | None, download: bool) -> Source:
+    config = model_folder.read_config(path)
+    if config.architecture not in ARCHITECTURES:
+        raise WeightsError(
+            f"{path} has the architecture {config.architecture!r}; known are {', '.join(ARCHITECTURES)}"
+        )
+    return Source(
+        name=config.name,
+        label=config.label,
+        architecture=config.architecture,
+        weights=path / config.weights,
+        companions={role: path / name for role, name in config.companions.items()},
+        mean=config.mean,
+        std=config.std,
+        settings=config.settings,
+        report=report,
+        folder=folder,
+        download=download,
+    )
