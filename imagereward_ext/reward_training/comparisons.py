@@ -1,0 +1,88 @@
+"""Which pairs an update learns from, and the loss over them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from imagereward_ext.rankings import RankedPrompt
+
+
+class Case(NamedTuple):
+    """An image under a prompt: what gets a reward."""
+
+    image: Path
+    prompt: str
+
+
+class Comparison(NamedTuple):
+    """Two images of one prompt that people ranked differently."""
+
+    better: Case
+    worse: Case
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Comparisons that go through the network together, each case once."""
+
+    cases: tuple[Case, ...]
+    better: tuple[int, ...]
+    """Rows of `cases`, one for each comparison."""
+    worse: tuple[int, ...]
+
+    @classmethod
+    def of(cls, comparisons: Iterable[Comparison]) -> Batch:
+        """Gather the distinct cases of some comparisons."""
+        rows: dict[Case, int] = {}
+        pairs = [
+            (rows.setdefault(c.better, len(rows)), rows.setdefault(c.worse, len(rows))) for c in comparisons
+        ]
+        return cls(tuple(rows), tuple(better for better, _ in pairs), tuple(worse for _, worse in pairs))
+
+    def losses(self, rewards: Tensor) -> Tensor:
+        """Return -log sigmoid(better - worse) for each comparison, float32."""
+        return -F.logsigmoid(self.differences(rewards))
+
+    def differences(self, rewards: Tensor) -> Tensor:
+        """Return how much more the better image of each comparison is rewarded, float32."""
+        rewards = rewards.float()
+        return rewards[list(self.better)] - rewards[list(self.worse)]
+
+
+def comparisons_of(prompts: Iterable[RankedPrompt]) -> Iterator[Comparison]:
+    """Yield all pairs, those of one prompt one after another."""
+    for prompt in prompts:
+        cases = [Case(image, prompt.prompt) for image in prompt.images]
+        for better, worse in prompt.pairs():
+            yield Comparison(cases[better], cases[worse])
+
+
+def steps_of_epoch(
+    prompts: Sequence[RankedPrompt], pairs_per_step: int, seed: int, epoch: int
+) -> list[list[Comparison]]:
+    """Cut an epoch's pairs into updates: prompts in random order, the pairs of one prompt together.
+
+    So a prompt's images are encoded once, except where the end of an update cuts a prompt in two.
+    """
+    order = list(prompts)
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return chunks(list(comparisons_of(order)), pairs_per_step)
+
+
+def chunks(comparisons: Sequence[Comparison], size: int) -> list[list[Comparison]]:
+    """Cut into runs of `size`; the last one may be shorter."""
+    return [list(comparisons[start : start + size]) for start in range(0, len(comparisons), size)]
+
+
+def share_of_process(comparisons: Sequence[Comparison], process: int, processes: int) -> list[Comparison]:
+    """Take one process's share of an update: neighbours stay together, shares differ by one pair at most."""
+    first = len(comparisons) * process // processes
+    last = len(comparisons) * (process + 1) // processes
+    return list(comparisons[first:last])

@@ -1,0 +1,72 @@
+"""From a trained learner to a model folder that every command can name."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import statistics
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imagereward_ext.reward_training.learner import Learner
+from imagereward_ext.reward_training.recipes import RewardTrainingError
+from imagereward_ext.weights.model_folder import write_config
+
+
+class Standard(NamedTuple):
+    """What turns raw rewards into scores of mean 0 and spread 1 on a reference set."""
+
+    mean: float
+    std: float
+
+
+def standard_of(rewards: Sequence[float]) -> Standard:
+    """Measure the mean and spread of raw rewards."""
+    if len(rewards) < 2:
+        raise RewardTrainingError(f"{len(rewards)} reference images give no spread: give 2 or more")
+    standard = Standard(statistics.fmean(rewards), statistics.pstdev(rewards))
+    if not math.isfinite(standard.mean) or not standard.std > 0:
+        raise RewardTrainingError(
+            f"the model gives all {len(rewards)} reference images the same reward ({standard.mean:.6g}): "
+            "it has learned nothing that could be standardised"
+        )
+    return standard
+
+
+def write_model(
+    learner: Learner, target: Path, label: str, standard: Standard, notes: Mapping[str, Any]
+) -> Path:
+    """Write the learner as a model folder; an older one of that name is replaced only when all is written."""
+    config = learner.config(target.name, label, standard.mean, standard.std, notes)
+    with _replacing_folder(target) as part:
+        learner.write_files(part, config)
+        write_config(part, config)
+    return target
+
+
+def check_label(label: str) -> str:
+    """Return the label when it can be a key among an image's generation parameters."""
+    if not re.fullmatch(r"\w[\w .+-]*", label):
+        raise RewardTrainingError(
+            f"the label {label!r} cannot stand inside an image file: use letters, digits, spaces and . + - _"
+        )
+    return label
+
+
+@contextmanager
+def _replacing_folder(target: Path) -> Iterator[Path]:
+    token = uuid.uuid4().hex[:8]
+    part, old = (target.with_name(f".{target.name}.{token}.{kind}") for kind in ("part", "old"))
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if target.exists():
+            target.rename(old)
+        part.rename(target)
+    finally:
+        for leftover in (part, old):
+            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""Where a training starts: a published model, a user's own one, BLIP's towers, or random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagereward_ext.reward_training import clip_mlp, image_reward
+from imagereward_ext.reward_training.learner import Learner, Where
+from imagereward_ext.reward_training.recipes import (
+    ClipMlpRecipe,
+    ImageRewardRecipe,
+    Recipe,
+    RewardTrainingError,
+)
+from imagereward_ext.reward_training.train import RankingSets
+from imagereward_ext.scorers.image_reward import Architecture
+from imagereward_ext.weights import catalogue
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the first weights are."""
+
+    init: str | None = None
+    """A scorer's name, a model folder, `blip`, or `random`; None for the recipe's own."""
+    architecture: Path | None = None
+    """For `random`: a JSON file with the sizes of the network; absent ones are those of ImageReward v1.0."""
+    vocabulary: Path | None = None
+    """For `random`: a BERT vocabulary; BERT's own when None."""
+    tower: str | None = None
+    """For the recipe clip-mlp: the scorer whose CLIP towers give the embeddings; CLIP when None."""
+
+
+def make_learner(recipe: Recipe, start: Start, sets: RankingSets, where: Where | None = None) -> Learner:
+    """Build what the recipe trains; published weights come from `where`."""
+    where = where or Where()
+    if isinstance(recipe, ImageRewardRecipe):
+        if start.tower is not None:
+            raise RewardTrainingError(
+                "the recipe imagereward brings its own towers: leave the CLIP tower out"
+            )
+        return _image_reward(recipe, start, where)
+    assert isinstance(recipe, ClipMlpRecipe)
+    if start.architecture or start.vocabulary:
+        raise RewardTrainingError(
+            "the recipe clip-mlp takes its sizes and its vocabulary from the CLIP tower"
+        )
+    return clip_mlp.make_learner(recipe, start.init, start.tower, sets, where)
+
+
+def _image_reward(recipe: ImageRewardRecipe, start: Start, where: Where) -> Learner:
+    init = start.init or "blip"
+    if init != "random" and (start.architecture or start.vocabulary):
+        raise RewardTrainingError(
+            f"an architecture or a vocabulary is for random weights; the start is {init}"
+        )
+    if init == "random":
+        architecture = (
+            image_reward.read_architecture(start.architecture) if start.architecture else Architecture()
+        )
+        vocabulary = start.vocabulary or where.file(catalogue.BERT_VOCABULARY)
+        return image_reward.learner_from_nothing(architecture, vocabulary, recipe)
+    if init == "blip":
+        return image_reward.learner_from_blip(recipe, where)
+    return image_reward.learner_from_scorer(init, recipe, where)

@@ -1,0 +1,205 @@
+"""The whole way: read rankings, leave out broken images, train, standardise, write the model folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from imagereward_ext import __version__
+from imagereward_ext.rankings import (
+    Problem,
+    RankedPrompt,
+    count_pairs,
+    read_rankings,
+    split,
+    verified,
+)
+from imagereward_ext.reward_training.comparisons import Case
+from imagereward_ext.reward_training.export import check_label, standard_of, write_model
+from imagereward_ext.reward_training.learner import Learner
+from imagereward_ext.reward_training.loop import Loop, Outcome, Watch
+from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
+from imagereward_ext.reward_training.run_folder import RunFolder
+
+Report = Callable[[str], None]
+_ENOUGH_FOR_A_STANDARD = 100
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the rankings are."""
+
+    training: Path
+    validation: Path | None = None
+    """Rankings to measure on; without them a share of the training prompts is held back."""
+    reference: Path | None = None
+    """Rankings whose images set mean 0 and spread 1; without them the validation images do."""
+    images: Path | None = None
+    """The folder that relative image paths start from, when it is not the one of the rankings."""
+    validation_share: float = 0.1
+
+
+@dataclass(frozen=True)
+class RankingSets:
+    """The rankings of a training, without the images that cannot be read."""
+
+    training: list[RankedPrompt]
+    validation: list[RankedPrompt]
+    reference: list[RankedPrompt]
+    skipped: list[Problem]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """How a training ended, and the model folder when it ended by itself."""
+
+    outcome: Outcome
+    folder: Path | None
+    accuracy: float
+
+
+def train_reward(
+    sets: RankingSets,
+    make_learner: Callable[[RankingSets], Learner],
+    recipe: Recipe,
+    output: Path,
+    *,
+    label: str | None = None,
+    run: Path | None = None,
+    cpu: bool = False,
+    report: Report | None = None,
+    watch: Watch | None = None,
+) -> TrainedModel:
+    """Train a scorer into the model folder `output`; called again after a stop or a kill, it goes on.
+
+    `run` is the folder for the state and the log (beside the output when None). Several processes started by
+    `accelerate launch` share the work; the first one writes.
+    """
+    say = report or (lambda message: None)
+    label = check_label(label or output.name)
+    PartialState(cpu=cpu)  # decides which device and which process this is, before anybody asks
+    learner = make_learner(sets)
+    folder = RunFolder(run or output.with_name(f"{output.name}-training"))
+    loop = Loop(learner, recipe, sets.training, sets.validation, folder, cpu=cpu, watch=watch)
+    if loop.accelerator.is_main_process:
+        folder.claim(_identity(learner, recipe, sets))
+        _tell_skipped(sets.skipped, folder, say)
+    loop.accelerator.wait_for_everyone()
+    say(
+        f"{len(sets.training):,} prompts with {count_pairs(sets.training):,} pairs to learn from, "
+        f"{len(sets.validation):,} with {count_pairs(sets.validation):,} held out; {loop.steps:,} updates"
+    )
+    outcome = loop.train()
+    if not outcome.finished:
+        say(
+            f"Stopped after update {outcome.step:,} of {outcome.steps:,}. The same command goes on from there."
+        )
+        return TrainedModel(outcome, None, outcome.best.validation_accuracy)
+    loop.restore_best()
+    standard = standard_of(loop.raw_rewards(_cases(sets.reference)))
+    if loop.accelerator.is_main_process:
+        notes = _notes(learner, recipe, sets, outcome)
+        write_model(learner, output, label, standard, notes)
+        folder.finish()
+    loop.accelerator.wait_for_everyone()
+    if outcome.best.step == 0:
+        say(
+            "The start was never improved upon: the model is what it was. Try more rankings or another learning rate."
+        )
+    return TrainedModel(outcome, output, outcome.best.validation_accuracy)
+
+
+def read_sets(data: Data, seed: int = 0, report: Report | None = None) -> RankingSets:
+    """Read all rankings, check every image once, and see that something is left to learn from and to measure."""
+    say = report or (lambda message: None)
+    training = read_rankings(data.training, data.images)
+    if data.validation is None:
+        training, validation = split(training, data.validation_share, seed)
+    else:
+        validation = read_rankings(data.validation, data.images)
+    reference = read_rankings(data.reference, data.images) if data.reference else []
+
+    say(f"Checking the images of {len(training) + len(validation) + len(reference):,} prompts")
+    skipped: dict[Path, Problem] = {}
+    usable = []
+    for prompts in (training, validation, reference):
+        good, problems = verified(prompts)
+        usable.append(good)
+        skipped.update({problem.image: problem for problem in problems})
+    training, validation, reference = usable
+    _require_pairs(training, "to learn from", data.training, list(skipped.values()))
+    _require_pairs(validation, "to measure on", data.validation or data.training, list(skipped.values()))
+    return RankingSets(
+        training, validation, reference or _reference(training, validation), list(skipped.values())
+    )
+
+
+def _reference(training: list[RankedPrompt], validation: list[RankedPrompt]) -> list[RankedPrompt]:
+    """Standardise on held-out images, whose rewards are not stretched by training; on all when they are few."""
+    few = sum(len(prompt.images) for prompt in validation) < _ENOUGH_FOR_A_STANDARD
+    return [*validation, *training] if few else validation
+
+
+def _require_pairs(
+    prompts: Sequence[RankedPrompt], purpose: str, source: Path, skipped: Sequence[Problem]
+) -> None:
+    if prompts:
+        return
+    first = (
+        f" The first of {len(skipped)} skipped images: {skipped[0].image}: {skipped[0].reason}."
+        if skipped
+        else ""
+    )
+    raise RewardTrainingError(
+        f"{source} leaves no pair {purpose}: it takes two readable images of one prompt with different ranks.{first}"
+    )
+
+
+def _tell_skipped(skipped: Sequence[Problem], folder: RunFolder, say: Report) -> None:
+    if not skipped:
+        return
+    path = folder.write_skipped([f"{problem.image}: {problem.reason}" for problem in skipped])
+    say(f"Skipped {len(skipped):,} images that are missing or broken; they are listed in {path}")
+
+
+def _cases(prompts: Sequence[RankedPrompt]) -> list[Case]:
+    return list(dict.fromkeys(Case(image, prompt.prompt) for prompt in prompts for image in prompt.images))
+
+
+def _identity(learner: Learner, recipe: Recipe, sets: RankingSets) -> dict[str, Any]:
+    """Say what makes a run this run: to go on with anything else would mix two trainings."""
+    return {
+        "recipe": recipe.name,
+        **{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(recipe).items()},
+        "start": learner.origin,
+        "training": _digest(sets.training),
+        "validation": _digest(sets.validation),
+    }
+
+
+def _digest(prompts: Sequence[RankedPrompt]) -> str:
+    content = [[p.id, p.prompt, [image.name for image in p.images], p.ranks] for p in prompts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
+
+
+def _notes(learner: Learner, recipe: Recipe, sets: RankingSets, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "made_by": f"imagereward {__version__}",
+        "recipe": recipe.name,
+        "settings": asdict(recipe),
+        # A model may be given away: the name of what it started from, not where that lay.
+        "start": learner.origin.replace("\\", "/").rsplit("/", 1)[-1],
+        "training_pairs": count_pairs(sets.training),
+        "validation_pairs": count_pairs(sets.validation),
+        "validation_accuracy": outcome.best.validation_accuracy,
+        "validation_loss": outcome.best.validation_loss,
+        "best_after_update": outcome.best.step,
+        "updates": outcome.steps,
+        "standardised_on_images": len(_cases(sets.reference)),
+    }
