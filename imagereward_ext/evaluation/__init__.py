@@ -1,0 +1,1 @@
+"""Measuring scorers, generators and fine-tuned models, and reporting what was measured."""

@@ -1,0 +1,126 @@
+"""Measuring scorers on a person's own images, and mixing them on a common scale."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from imagereward_ext import metadata
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.evaluation.report import Table
+from imagereward_ext.evaluation.scoring import CanScore, Item, Scores
+from imagereward_ext.images import SUFFIXES
+from imagereward_ext.scorers.mix import Part
+from imagereward_ext.weights.model_folder import ModelConfig, write_config
+
+_ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A scorer's mean and spread."""
+
+    mean: float
+    std: float
+    images: int
+
+
+def own_images(folder: Path, prompt: str | None = None) -> tuple[list[Item], int]:
+    """List the images of a folder under the prompts they were made with; also count those without a prompt.
+
+    `prompt` is used for images that carry none.
+    """
+    if not folder.is_dir():
+        raise ImageRewardError(f"{folder} is no folder of images")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    items, without_prompt = [], 0
+    for path in paths:
+        own = _own_prompt(path) or prompt
+        if own:
+            items.append(Item(path, own))
+        else:
+            without_prompt += 1
+    if len(items) < _ENOUGH:
+        raise ImageRewardError(
+            f"{folder} has {len(items)} images with a prompt ({without_prompt} without); "
+            f"a mean and a spread take {_ENOUGH} or more, some hundred are better"
+        )
+    return items, without_prompt
+
+
+def measure(scores: Scores) -> dict[str, Measure]:
+    """Return each scorer's mean and spread."""
+    measures = {}
+    for name, table in scores.by_scorer.items():
+        values = list(table.values())
+        if len(values) < _ENOUGH:
+            raise ImageRewardError(f"only {len(values)} images can be read; {_ENOUGH} or more are needed")
+        std = statistics.pstdev(values)
+        if not std > 0:
+            raise ImageRewardError(
+                f"{name} gives all {len(values)} images the same score: it cannot be put on a scale"
+            )
+        measures[name] = Measure(statistics.fmean(values), std, len(values))
+    return measures
+
+
+def measures_table(measures: dict[str, Measure]) -> Table:
+    """Lay the measures out."""
+    rows = [[name, f"{m.mean:.4f}", f"{m.std:.4f}", f"{m.images:,}"] for name, m in measures.items()]
+    return Table("On your images", ["scorer", "mean", "spread", "images"], rows)
+
+
+def write_mix(
+    folder: Path,
+    references: Sequence[str],
+    weights: Sequence[float],
+    scorers: Sequence[CanScore],
+    scores: Scores,
+    label: str | None = None,
+) -> Path:
+    """Write a mix as a model folder; its own scores have mean 0 and spread 1 on the measured images.
+
+    `references` are the names (or folders) by which the parts are found again.
+    """
+    measures = measure(scores)
+    parts = [
+        Part(reference, weight, measures[scorer.name].mean, measures[scorer.name].std, scorer.digest)
+        for reference, weight, scorer in zip(references, weights, scorers, strict=True)
+    ]
+    items = list(scores.by_scorer[scorers[0].name])
+    columns = [scores.of(scorer.name, items) for scorer in scorers]
+    totals = [
+        math.fsum(_term(part, value) for part, value in zip(parts, row, strict=True))
+        for row in zip(*columns, strict=True)
+    ]
+    std = statistics.pstdev(totals)
+    if not std > 0:
+        raise ImageRewardError("the weighted scores cancel out on every image: change a weight")
+    folder.mkdir(parents=True, exist_ok=True)
+    config = ModelConfig(
+        architecture="mix",
+        name=folder.name,
+        label=label or folder.name,
+        mean=statistics.fmean(totals),
+        std=std,
+        settings={"parts": [asdict(part) for part in parts]},
+        notes={"measured_on_images": len(items)},
+    )
+    write_config(folder, config)
+    return folder
+
+
+def _term(part: Part, value: float) -> float:
+    assert part.mean is not None
+    assert part.std is not None
+    return part.weight * (value - part.mean) / part.std
+
+
+def _own_prompt(path: Path) -> str:
+    try:
+        return metadata.read(path).prompt
+    except ImageRewardError:
+        return ""
