@@ -1,0 +1,98 @@
+"""Sample images and LoRA files of a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from imagereward_ext.diffusion.checkpoint import file_digest
+from imagereward_ext.diffusion.lora import trained_layers
+from imagereward_ext.diffusion.lora_file import LoraOrigin, write_lora
+from imagereward_ext.diffusion.pictures import to_image
+from imagereward_ext.refl.checks import Check
+from imagereward_ext.refl.run_folder import RunFolder, writing
+from imagereward_ext.refl.session import Session
+from imagereward_ext.storage import replacing
+
+SAMPLER_LABELS = {"ddpm": "DDPM", "ddim": "DDIM", "dpm++": "DPM++ 2M"}
+
+
+def write_samples(folder: Path, images: Tensor, session: Session, step: int) -> None:
+    """Write the samples of a check, each with its parameters, as a WebUI would."""
+    with writing(f"the samples {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, pixels in enumerate(images):
+            about = PngImagePlugin.PngInfo()
+            about.add_text("parameters", parameters(session, number, step))
+            with replacing(folder / f"{number:02d}.png") as part:
+                to_image(pixels).save(part, format="PNG", pnginfo=about)
+
+
+def parameters(session: Session, number: int, step: int) -> str:
+    """Return the line that a WebUI reads back: enough to make the same image there."""
+    s, c = session.settings, session.config
+    prompt = session.checked[number].replace("\n", " ")
+    tag = f" <lora:{lora_name(c.name, step)}:1>" if step else ""
+    return (
+        f"{prompt}{tag}\nSteps: {s.steps}, Sampler: {SAMPLER_LABELS[s.sampler]}, CFG scale: {s.guidance:g}, "
+        f"Seed: {c.seed + number}, Size: {s.width}x{s.height}, Model: {session.parts.source.stem}"
+    )
+
+
+def lora_name(name: str, step: int) -> str:
+    """Return the name of the LoRA of a step: never the same twice, since hosts cache files by name."""
+    return f"{name}-{step:06d}"
+
+
+def write(session: Session, folder: RunFolder, step: int, checks: Sequence[Check]) -> Path:
+    """Write the LoRA into the run folder, and into the user's LoRA folder if there is one."""
+    name = lora_name(session.config.name, step)
+    sample = folder.samples / f"step-{step:06d}" / "00.png"
+    preview = Image.open(sample) if sample.exists() else None
+    path = folder.path / f"{name}.safetensors"
+    write_lora(path, trained_layers(session.parts), origin(session, name, step, checks), preview)
+    if session.config.lora_dir:
+        target = Path(session.config.lora_dir).expanduser()
+        target.mkdir(parents=True, exist_ok=True)
+        for suffix in (".png", ".json", ".safetensors"):
+            if path.with_suffix(suffix).exists():
+                with replacing(target / f"{name}{suffix}") as part:
+                    shutil.copyfile(path.with_suffix(suffix), part)
+    return path
+
+
+def origin(session: Session, name: str, step: int, checks: Sequence[Check]) -> LoraOrigin:
+    """Say where the LoRA comes from."""
+    c, s = session.config, session.settings
+    first, now = (next((k for k in checks if k.step == wanted), None) for wanted in (0, step))
+    measured = ""
+    if first is not None and now is not None and step:
+        measured = f" Reward on the fixed prompts: {first.reward:.3f} -> {now.reward:.3f}."
+    training = {
+        "ss_steps": str(step),
+        "ss_max_train_steps": str(c.updates),
+        "ss_learning_rate": str(c.learning_rate),
+        "ss_total_batch_size": str(c.batch),
+        "ss_optimizer": "AdamW",
+        "ss_max_grad_norm": str(c.clip),
+        "ss_seed": str(c.seed),
+        "ss_clip_skip": str(c.clip_skip),
+        "ss_training_comment": f"ImageReward {c.method}: {c.scorers}",
+        "ss_network_args": f'{{"targets": "{c.targets}"}}',
+    }
+    return LoraOrigin(
+        name=name,
+        model=session.parts.config,
+        shape=c.lora_shape(),
+        base_name=session.parts.source.name,
+        base_sha256=file_digest(session.parts.source),
+        width=s.width,
+        height=s.height,
+        description=f"Trained by {c.method} towards {c.scorers}, {step} updates of {c.batch} images.{measured}",
+        training=training,
+        notes=f"Base model: {session.parts.source.stem}. Works best on it; lower the weight when images look overdone.",
+    )

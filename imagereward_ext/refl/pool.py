@@ -1,0 +1,116 @@
+"""Images with prompts to denoise: the base's own, made once, or a user's folder.
+
+The prior term draws from all of them. The comparison methods differ only in how they choose: by weight
+(reward-weighted), the top share of all (filtering), or the best of every prompt's images, made anew by the
+current model in every round (RAFT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from imagereward_ext.diffusion.checkpoint import read_tensors
+from imagereward_ext.diffusion.parts import DiffusionParts
+from imagereward_ext.diffusion.prompts import PromptError
+from imagereward_ext.refl.losses import reward_as_weight
+from imagereward_ext.refl.run_folder import writing
+from imagereward_ext.storage import write_bytes
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clean latents on the CPU; the three belong together row by row."""
+
+    latents: Tensor
+    """(n, c, h, w)"""
+    prompts: Tensor
+    """(n,) numbers of the prompts"""
+    rewards: Tensor
+    """(n,), zero where nobody asked"""
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def rows(self, keep: Tensor) -> Pool:
+        """Pick some rows."""
+        return Pool(self.latents[keep], self.prompts[keep], self.rewards[keep])
+
+    def chosen(self, method: str, share: float) -> Pool:
+        """Keep what a method trains on."""
+        count = max(1, round(share * len(self)))
+        if method == "filtering":
+            return self.rows(self.rewards.argsort(descending=True, stable=True)[:count].sort().values)
+        if method == "raft":
+            return self.rows(self._best_of_each_prompt())
+        return self
+
+    def weights(self, method: str) -> Tensor:
+        """Return each row's weight in the loss."""
+        return (
+            reward_as_weight(self.rewards) if method == "reward-weighted" else torch.ones_like(self.rewards)
+        )
+
+    def _best_of_each_prompt(self) -> Tensor:
+        best: dict[int, int] = {}
+        for row, prompt in enumerate(self.prompts.tolist()):
+            if prompt not in best or self.rewards[row] > self.rewards[best[prompt]]:
+                best[prompt] = row
+        return torch.tensor(sorted(best.values()))
+
+
+def write_pool(pool: Pool, path: Path) -> None:
+    """Keep a pool, so that a resumed run has the same."""
+    from safetensors.torch import save
+
+    content = {"latents": pool.latents.contiguous(), "prompts": pool.prompts, "rewards": pool.rewards}
+    with writing(str(path)):
+        write_bytes(path, save(content))
+
+
+def read_pool(path: Path) -> Pool:
+    """Read a pool back."""
+    tensors = read_tensors(path)
+    return Pool(tensors["latents"], tensors["prompts"], tensors["rewards"])
+
+
+def captioned_images(folder: Path) -> list[tuple[Path, str]]:
+    """Find the images of a folder that have a caption: a text file of the same name."""
+    if not folder.is_dir():
+        raise PromptError(f"the image folder {folder} does not exist")
+    images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    pairs = [(image, image.with_suffix(".txt")) for image in images]
+    found = [(image, text.read_text(encoding="utf-8").strip()) for image, text in pairs if text.is_file()]
+    if not found:
+        raise PromptError(f"{folder} holds no image with a caption (a .txt file of the same name)")
+    return found
+
+
+@torch.no_grad()
+def encoded_images(parts: DiffusionParts, paths: Sequence[Path], width: int, height: int) -> Tensor:
+    """Encode image files, cut to the size of the run: (n, c, h, w) on the CPU."""
+    encoded = [
+        parts.encode_pixels(pixels_of(path, width, height)[None].to(parts.device)).cpu() for path in paths
+    ]
+    return torch.cat(encoded)
+
+
+def pixels_of(path: Path, width: int, height: int) -> Tensor:
+    """Read an image as (3, height, width) in [0, 1], scaled and cut in the middle."""
+    import numpy as np
+
+    try:
+        with Image.open(path) as image:
+            fitted = ImageOps.fit(
+                ImageOps.exif_transpose(image).convert("RGB"), (width, height), Image.Resampling.LANCZOS
+            )
+    except OSError as error:
+        raise PromptError(f"{path} cannot be read as an image: {error}") from error
+    return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float() / 255

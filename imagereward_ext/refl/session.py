@@ -1,0 +1,152 @@
+"""Everything a run works with, loaded and placed: the model, the reward, the judge, the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imagereward_ext.diffusion import lora
+from imagereward_ext.diffusion.loading import load_parts
+from imagereward_ext.diffusion.model_config import ModelConfig
+from imagereward_ext.diffusion.parts import DiffusionParts
+from imagereward_ext.diffusion.placement import choose_type, place
+from imagereward_ext.diffusion.prompts import read_prompts
+from imagereward_ext.diffusion.sampling import SamplingSettings
+from imagereward_ext.refl.config import ConfigError, TrainingConfig
+from imagereward_ext.refl.encodings import Encodings
+from imagereward_ext.refl.learner import Learner
+from imagereward_ext.refl.memory import Fit, fit, free_memory
+from imagereward_ext.refl.pool import captioned_images
+from imagereward_ext.refl.processes import Processes
+from imagereward_ext.refl.randomness import derived_seed, shuffled_index
+from imagereward_ext.refl.rewards import LoadScorer, RewardMix, checkpoint_layers, load_mix, parse_mix
+
+FEWEST_PROMPTS = 2
+
+
+@dataclass
+class Session:
+    """The loaded pieces of one run."""
+
+    config: TrainingConfig
+    parts: DiffusionParts
+    reward: RewardMix
+    judge: RewardMix | None
+    learner: Learner
+    encodings: Encodings
+    captions: list[str]
+    """The prompts of the pool."""
+    checked: list[str]
+    """The prompts of every check."""
+    settings: SamplingSettings
+    fit: Fit
+
+
+def read_inputs(config: TrainingConfig) -> list[str]:
+    """Read the prompts and look at every input, so that what is wrong is said before anything is loaded."""
+    if not config.checkpoint:
+        raise ConfigError("no checkpoint was given: name the base model with --checkpoint")
+    if not config.prompts:
+        raise ConfigError("no prompts were given: name a text file with --prompts")
+    if config.vae and not Path(config.vae).expanduser().is_file():
+        raise ConfigError(f"the VAE {config.vae} does not exist")
+    names = [name for name, _ in parse_mix(config.scorers)]
+    if config.judge in names:
+        raise ConfigError(
+            f"the judge {config.judge} is also the reward: it must be a scorer the training never uses"
+        )
+    prompts = read_prompts(Path(config.prompts).expanduser(), FEWEST_PROMPTS)
+    if config.images:
+        captioned_images(Path(config.images).expanduser())
+    return prompts
+
+
+def load_session(config: TrainingConfig, prompts: list[str], processes: Processes, load: LoadScorer,
+                 note: Callable[[str], None]) -> Session:  # fmt: skip
+    """Load everything, freeze it, and put the LoRA in."""
+    share = len(processes.share(config.batch))
+    if not config.batch >= processes.count:
+        raise ConfigError(f"batch is {config.batch}, fewer than the {processes.count} processes")
+    prediction: Any = None if config.prediction == "auto" else config.prediction
+    vae = Path(config.vae).expanduser() if config.vae else None
+    dtype = choose_type(processes.device, config.precision)
+    parts = load_parts(Path(config.checkpoint).expanduser(), vae, prediction, config.clip_skip, dtype)
+    fitted = fit(config, parts.config, free_memory(processes.device), share)
+    settings = config.sampling(fitted.resolution)
+    parts.latent_shape(settings.height, settings.width)  # refuses odd sizes
+    place(parts, processes.device, dtype)
+    lora.inject(parts, config.lora_shape(), derived_seed(config.seed, "lora"))
+    reward = load_mix(config.scorers, load)
+    judge = load_mix(config.judge, load) if config.judge and processes.main else None
+    if fitted.checkpointing or config.gradient_checkpointing:
+        parts.checkpoint_gradients()
+        for scorer, _ in reward.scorers:
+            checkpoint_layers(scorer)
+    half = any(p.dtype == torch.float16 for module in networks(parts, reward) for p in module.parameters())
+    learner = Learner(
+        parts.trainable(), config.learning_rate, config.weight_decay, config.clip, half, fitted.eight_bit
+    )
+    captions = [text for _, text in captioned_images(Path(config.images))] if config.images else prompts
+    checked = evenly(prompts, config.check_images)
+    encodings = Encodings(parts, prompts, trained=config.text_encoder)
+    encodings.prepare([*visited(config, prompts), *checked, *pool_prompts(config, captions)])
+    warn_about_long_prompts(parts, prompts, note)
+    return Session(config, parts, reward, judge, learner, encodings, captions, checked, settings, fitted)
+
+
+def networks(parts: DiffusionParts, reward: RewardMix) -> Iterator[torch.nn.Module]:
+    """Yield everything that the gradient flows through: a scorer in fp16 alone already needs loss scaling."""
+    yield from parts.modules()
+    for scorer, _ in reward.scorers:
+        yield from scorer.modules()
+
+
+def visited(config: TrainingConfig, prompts: Sequence[str]) -> list[str]:
+    """Return the prompts that the run will meet."""
+    if config.method != "refl":
+        return []
+    count = min(len(prompts), config.updates * config.batch)
+    if count == len(prompts):
+        return list(prompts)
+    return [prompts[shuffled_index(config.seed, position, len(prompts))] for position in range(count)]
+
+
+def pool_prompts(config: TrainingConfig, captions: Sequence[str]) -> list[str]:
+    """Return the prompts of the pool's images, one for each image in the pool's order."""
+    if not config.uses_prior:
+        return []
+    if config.images:
+        return list(captions)
+    each = 1 if config.method == "refl" else max(1, round(1 / config.keep_share))
+    return [
+        captions[shuffled_index(config.seed, row // each, len(captions))]
+        for row in range(config.prior_images)
+    ]
+
+
+def evenly(prompts: Sequence[str], count: int) -> list[str]:
+    """Pick prompts at even distances; from the start again when there are too few."""
+    if len(prompts) >= count:
+        return [prompts[i * len(prompts) // count] for i in range(count)]
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def warn_about_long_prompts(
+    parts: DiffusionParts, prompts: Sequence[str], note: Callable[[str], None]
+) -> None:
+    """Say it when prompts are longer than the text encoder's window."""
+    room = min(text.positions for text in parts.config.text_encoders) - 2
+    long = sum(len(parts.tokenizer.tokens(prompt)) > room for prompt in prompts)
+    if long:
+        note(
+            f"{long} of {len(prompts)} prompts have more than {room} tokens; the text encoder reads the first {room}"
+        )
+
+
+def model_facts(model: ModelConfig) -> dict[str, Any]:
+    """Return what the run folder keeps about the model."""
+    return {"family": model.family, "resolution": model.resolution, "prediction": model.noise.prediction}
