@@ -1,0 +1,216 @@
+"""The training process: it locks its run and its device, runs the engine, and writes how it ended.
+
+Its standard input is a pipe whose other end the WebUI holds and never writes to. When the WebUI ends, however it
+ends, the pipe does too: that is portable, and cannot miss a parent that died early. A run that is to survive
+the WebUI gets no pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.jobs.lock import Lock
+from imagereward_ext.jobs.order import Order, read_order
+from imagereward_ext.storage import write_text
+
+OUTCOME = "outcome.json"
+RUN_LOCK = "lock"
+COMPARISON = "comparison"
+COMPARED_WEIGHTS = ("0.5", "0.8", "1")
+SECONDS_AFTER_THE_WEBUI = 120.0
+"""How long an orphan may take to finish its update and save before it ends without."""
+
+
+def main(folder: Path, device_lock: Path, follow: bool) -> int:
+    """Carry out the order in a run's folder; return the exit code."""
+    order = read_order(folder)
+    if order is None:
+        print(f"{folder} holds no order", flush=True)
+        return 2
+    run_lock = Lock(folder / RUN_LOCK)
+    if not run_lock.take({"name": order.name}):
+        print(f"The run {order.name} is already running.", flush=True)
+        return 3
+    if follow:
+        _end_with_the_webui(folder / "stop")
+    signal.signal(signal.SIGTERM, _stop_at_once)  # the engine answers signals itself once it trains
+    lock = Lock(device_lock)
+    if not lock.take({"name": order.name}):
+        ending, code = (
+            _failed(f"another training uses this device ({order.device}): wait for it, or stop it"),
+            4,
+        )
+    elif order.only_compare:
+        return _compare(order)
+    else:
+        (folder / OUTCOME).unlink(missing_ok=True)
+        ending, code = _train(order)
+    _write_outcome(folder, ending)
+    print(ending["reason"], flush=True)
+    if order.compare and ending["ending"] in ("finished", "guard"):
+        _compare(order)
+    return code
+
+
+def _train(order: Order) -> tuple[dict[str, Any], int]:
+    try:
+        return _ended(_engine(order)), 0
+    except _StoppedWhileLoadingError:
+        return {"ending": "asked", "reason": "stopped before the first update"}, 0
+    except ImageRewardError as error:
+        return _failed(str(error)), 1
+    except Exception as error:
+        traceback.print_exc()
+        text = str(error).splitlines()[0] if str(error) else "no message"
+        return _failed(f"{type(error).__name__}: {text} (details in the log)"), 1
+
+
+def _engine(order: Order) -> Any:
+    """Run the engine. It is imported here, when the locks are held: it takes seconds."""
+    from imagereward_ext.refl.config import from_mapping
+    from imagereward_ext.refl.training import resume, train
+    from imagereward_ext.scorers import load_scorer
+
+    def load(name: str) -> Any:
+        return load_scorer(
+            name,
+            device="cpu" if order.config.get("cpu") else "auto",
+            folder=Path(order.scorers) if order.scorers else None,
+            download=order.download,
+            report=_say,
+        )
+
+    if order.resume:
+        # The engine takes anew only what it lets a resumed run change; it says so itself for the rest.
+        given = {key: order.config[key] for key in ("output", "name", "cpu") if key in order.config}
+        return resume(str(order.config["output"]), order.name, given, load, report)
+    return train(from_mapping(order.config), load, report)
+
+
+def _compare(order: Order) -> int:
+    """Make images with and without the LoRA; whatever happens here, the training's own ending stands."""
+    import gc
+
+    gc.collect()  # the trained model has gone, and the comparison loads it as a WebUI would
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    _say("comparing before and after")
+    try:
+        # By name: the command line stands above this room, and reads its own arguments.
+        code = int(import_module("imagereward_ext.cli").main(["compare", *_comparison(order)]))
+    except _StoppedWhileLoadingError:
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    _say("the comparison is done" if code == 0 else "the comparison failed; the lines above say why")
+    return code
+
+
+def _comparison(order: Order) -> list[str]:
+    """Spell the comparison for the command line: the training's scorers and the judge, three LoRA weights."""
+    from imagereward_ext.refl.rewards import parse_mix
+    from imagereward_ext.refl.run_folder import RunFolder
+
+    outcome = json.loads((order.folder / OUTCOME).read_text(encoding="utf-8"))
+    config, _ = RunFolder(order.folder).read_config()
+    scorers = [name for name, _ in parse_mix(config.scorers)]
+    scorers += [config.judge] if config.judge else []
+    size = {"--width": config.width, "--height": config.height}
+    words = [config.checkpoint, str(order.folder / outcome["lora"])]
+    words += [
+        "--prompts",
+        str(_some_prompts(order, config.prompts)),
+        "--output",
+        str(order.folder / COMPARISON),
+    ]
+    words += [word for name in scorers for word in ("--scorer", name)]
+    words += [word for weight in COMPARED_WEIGHTS for word in ("--lora-weight", weight)]
+    words += [word for flag, pixels in size.items() if pixels for word in (flag, str(pixels))]
+    words += ["--vae", config.vae] if config.vae else []
+    words += ["--clip-skip", str(config.clip_skip)]
+    words += ["--cpu"] if config.cpu else []
+    words += ["--weights-dir", order.scorers] if order.scorers else []
+    return words + ([] if order.download else ["--no-download"])
+
+
+def _some_prompts(order: Order, training: str) -> Path:
+    """Write the prompts to compare with: at even distances, so that every theme of a list comes in."""
+    from imagereward_ext.diffusion.prompts import read_prompts
+
+    prompts = read_prompts(Path(order.compare_prompts or training))
+    count = min(order.compare, len(prompts))
+    chosen = [prompts[number * len(prompts) // count].replace("\n", " ") for number in range(count)]
+    file = order.folder / "comparison-prompts.txt"
+    write_text(file, "\n".join(chosen) + "\n")
+    return file
+
+
+def report(event: dict[str, Any]) -> None:
+    """Write an event of the engine as a line of the log."""
+    kind = event.get("kind")
+    if kind == "update":
+        _say(f"update {event['step']}: reward {event.get('reward', 0):.3f}, {event.get('seconds', 0):.1f} s")
+    elif kind == "check":
+        judge = f", judge {event['judge']:.3f}" if event.get("judge") is not None else ""
+        _say(f"check after update {event['step']}: reward {event['reward']:.3f}{judge}")
+    elif "text" in event:
+        _say(str(event["text"]))
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def _ended(outcome: Any) -> dict[str, Any]:
+    return {
+        "ending": outcome.ending,
+        "reason": outcome.reason,
+        "step": outcome.step,
+        "lora": outcome.lora.name if outcome.lora else "",
+        "lora_step": outcome.lora_step,
+    }
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"ending": "failed", "reason": reason}
+
+
+def _write_outcome(folder: Path, ending: dict[str, Any]) -> None:
+    with suppress(OSError):  # a full disk: the log still says it
+        write_text(folder / OUTCOME, json.dumps(ending, ensure_ascii=False))
+
+
+class _StoppedWhileLoadingError(BaseException):
+    """Not an Exception, so that no library between here and there takes it for a failure of its own."""
+
+
+def _stop_at_once(number: int, frame: object) -> None:
+    raise _StoppedWhileLoadingError
+
+
+def _end_with_the_webui(stop_file: Path, end: Callable[[int], None] = os._exit) -> None:
+    """Ask the engine to stop when the pipe ends; end without it if it takes too long."""
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(sys.stdin.fileno(), 1):
+                pass
+        with suppress(OSError):
+            stop_file.touch()
+        time.sleep(SECONDS_AFTER_THE_WEBUI)
+        end(5)
+
+    threading.Thread(target=wait, name="end with the WebUI", daemon=True).start()
