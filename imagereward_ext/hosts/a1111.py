@@ -1,0 +1,198 @@
+"""AUTOMATIC1111 1.7 to 1.10, and with it whatever speaks the same extension API."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from modules import call_queue, devices, images, processing, sd_models, sd_vae, shared
+from modules.paths_internal import data_path, models_path
+
+from imagereward_ext.hosts.base import Checkpoint, Host, Sample
+from imagereward_ext.residency import return_memory
+
+
+class A1111(Host):
+    """The host most others descend from."""
+
+    name = "AUTOMATIC1111"
+
+    def data_folder(self) -> Path:
+        """Where the host keeps its settings and outputs."""
+        return Path(data_path)
+
+    def models_folder(self) -> Path:
+        """Where the host keeps its models, one folder per kind."""
+        return Path(models_path)
+
+    def lora_folder(self) -> Path:
+        """Where the host looks for LoRA files."""
+        return Path(self.flag("lora_dir") or self.models_folder() / "Lora")
+
+    def save_folder(self) -> Path:
+        """Where the Save button writes."""
+        return Path(self.option("outdir_save", "log/images"))
+
+    def option(self, name: str, default: Any = None) -> Any:
+        """Return one of the host's settings."""
+        return getattr(shared.opts, name, default)
+
+    def flag(self, name: str, default: Any = None) -> Any:
+        """Return one of the host's command-line flags."""
+        return getattr(shared.cmd_opts, name, default)
+
+    def device(self) -> str:
+        """Return the device the host computes on, as torch writes it."""
+        return str(devices.device)
+
+    def queue(self) -> AbstractContextManager[Any]:
+        """Wait for the host's turn; nothing else is generated inside."""
+        lock: AbstractContextManager[Any] = call_queue.queue_lock
+        return lock
+
+    def stopped(self) -> bool:
+        """Whether the user asked to stop: no further image is to be started."""
+        return bool(shared.state.interrupted or getattr(shared.state, "stopping_generation", False))
+
+    def half_done(self) -> bool:
+        """Whether the image at hand was cut short by Interrupt or Skip."""
+        return bool(shared.state.interrupted or shared.state.skipped)
+
+    def tell(self, text: str) -> None:
+        """Show a line beside the progress bar."""
+        shared.state.textinfo = text
+
+    def expect(self, batches: int, steps: int) -> None:
+        """Tell the progress bar how many batches and sampling steps are still to come."""
+        shared.state.job_count = shared.state.job_no + batches
+        shared.state.processing_has_refined_job_count = True  # hires fix would double what is exact already
+        shared.total_tqdm.updateTotal(steps)
+
+    def generate(self, job: Any) -> Any:
+        """Run a job and return what the host makes of it."""
+        return processing.process_images(job)
+
+    def fix_seeds(self, job: Any) -> None:
+        """Draw the seeds that are left to chance now, so that later jobs can continue their sequence."""
+        if not isinstance(job.seed, list):
+            job.seed = processing.get_fixed_seed(job.seed)
+        if not isinstance(job.subseed, list):
+            job.subseed = processing.get_fixed_seed(job.subseed)
+
+    def hires_prompts(self, job: Any) -> tuple[str, str]:
+        """Return a job's own prompts for its second pass with their styles applied, "" where it has none."""
+        styles = shared.prompt_styles
+        positive, negative = job.hr_prompt or "", job.hr_negative_prompt or ""
+        return (
+            styles.apply_styles_to_prompt(positive, job.styles) if positive else "",
+            styles.apply_negative_styles_to_prompt(negative, job.styles) if negative else "",
+        )
+
+    def masks_per_image(self, job: Any) -> int:
+        """Say how many mask images follow each image of a job in its results."""
+        if getattr(job, "mask_for_overlay", None) is None:
+            return 0
+        return int(bool(self.option("return_mask"))) + int(bool(self.option("return_mask_composite")))
+
+    def grid_of(self, images_: list[Any], job: Any) -> Any | None:
+        """Draw the host's grid of some images, None where the user wants none."""
+        wanted = self.shows_grid() or self.option("grid_save")
+        too_few = len(images_) < 2 and self.option("grid_only_if_multiple")
+        if not images_ or too_few or not wanted or job.do_not_save_grid:
+            return None
+        return images.image_grid(images_, job.batch_size)
+
+    def shows_grid(self) -> bool:
+        """Whether a grid leads the images in the gallery."""
+        return bool(self.option("return_grid"))
+
+    def grid_infotext(self, job: Any) -> str:
+        """Write the parameters the host puts into a grid."""
+        return str(
+            processing.create_infotext(
+                job,
+                job.all_prompts,
+                job.all_seeds,
+                job.all_subseeds,
+                use_main_prompt=True,
+                all_negative_prompts=job.all_negative_prompts,
+            )
+        )
+
+    def save_grid(self, grid: Any, job: Any, sample: Sample) -> None:
+        """Save a grid where the host saves grids, if the user wants that."""
+        if not self.option("grid_save"):
+            return
+        images.save_image(
+            grid,
+            job.outpath_grids,
+            "grid",
+            sample.seed,
+            sample.prompt,
+            self.option("grid_format"),
+            info=sample.infotext,
+            short_filename=not self.option("grid_extended_filename"),
+            p=job,
+            grid=True,
+        )
+
+    def text_of(self, image: Any) -> str:
+        """Read the parameters out of an image, wherever its format keeps them."""
+        text, _ = images.read_info_from_image(image)
+        return str(text or "")
+
+    def font(self, size: int) -> Any:
+        """Return a Pillow font the host draws its grids with."""
+        return images.get_font(size)
+
+    def save_sample(self, job: Any, sample: Sample) -> None:
+        """Save one image as the host saves the images of a job."""
+        if not job.save_samples():
+            return
+        images.save_image(
+            sample.image,
+            job.outpath_samples,
+            "",
+            sample.seed,
+            sample.prompt,
+            self.option("samples_format"),
+            info=sample.infotext,
+            p=job,
+        )
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the files of the checkpoint that is loaded, or would be."""
+        loaded = sd_models.model_data.sd_model
+        info = getattr(loaded, "sd_checkpoint_info", None) or sd_models.select_checkpoint()
+        weights = Path(info.filename)
+        config = weights.with_suffix(".yaml")
+        vae = getattr(sd_vae, "loaded_vae_file", None)
+        return Checkpoint(weights, config if config.is_file() else None, Path(vae) if vae else None)
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Return the checkpoints to choose from by name, the loaded one first."""
+        loaded = self.checkpoint()
+        found: dict[str, Checkpoint] = {}
+        for info in sd_models.checkpoints_list.values():
+            weights = Path(info.filename)
+            config = weights.with_suffix(".yaml")
+            found[str(info.name)] = Checkpoint(weights, config if config.is_file() else None)
+        first = next((name for name, one in found.items() if one.weights == loaded.weights), "")
+        return ({first: loaded} if first else {}) | {
+            name: one for name, one in found.items() if name != first
+        }
+
+    def make_room(self) -> None:
+        """Unload the host's checkpoint and give its memory back."""
+        data = sd_models.model_data
+        for model in {id(m): m for m in (data.sd_model, *data.loaded_sd_models) if m is not None}.values():
+            sd_models.send_model_to_trash(model)
+        data.loaded_sd_models.clear()
+        data.sd_model = None
+        devices.torch_gc()
+        return_memory()
+
+    def restore(self) -> None:
+        """Load the checkpoint again, now; without this the next job does it."""
+        sd_models.reload_model_weights(forced_reload=True)

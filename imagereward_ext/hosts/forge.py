@@ -1,0 +1,42 @@
+"""Forge: its checkpoint lives in a memory management of its own, and the loaders of AUTOMATIC1111 do nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modules import sd_models, shared
+
+from imagereward_ext.hosts.a1111 import A1111
+from imagereward_ext.hosts.base import Checkpoint
+from imagereward_ext.residency import return_memory
+
+
+class Forge(A1111):
+    """Forge, whose jobs load the checkpoint when they start."""
+
+    name = "Forge"
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the files of the checkpoint that is loaded, or would be."""
+        wanted = (
+            sd_models.model_data.forge_loading_parameters.get("checkpoint_info")
+            or sd_models.select_checkpoint()
+        )
+        weights = Path(wanted.filename)
+        config = weights.with_suffix(".yaml")
+        return Checkpoint(weights, config if config.is_file() else None, None)
+
+    def make_room(self) -> None:
+        """Unload the host's checkpoint and give its memory back."""
+        from backend import memory_management
+
+        memory_management.unload_all_models()
+        sd_models.model_data.sd_model = sd_models.FakeInitialModel()  # what it is before the first job
+        sd_models.model_data.forge_hash = ""  # otherwise the next job believes it is still there
+        memory_management.soft_empty_cache()
+        return_memory()
+
+    def restore(self) -> None:
+        """Load the checkpoint again, now; without this the next job does it."""
+        sd_models.forge_model_reload()
+        assert shared.sd_model is not None
