@@ -1,0 +1,67 @@
+"""The Extras tab: scores single images, batches and whole folders by their own prompts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import scripts_postprocessing
+
+from imagereward_ext.metadata import infotext
+from imagereward_ext.metadata.prompt import plain_prompt
+from imagereward_ext.webui import panels
+from imagereward_ext.webui.saved_files import EXTRAS_MARK
+from imagereward_ext.webui.score_fields import SCORE_MARK
+from imagereward_ext.webui.scoring import mark_of
+from imagereward_ext.webui.service import log, plain, service
+
+_TEXT_MARK = "_imagereward_text"
+
+
+class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: ignore[misc]  # no types in the host
+    """Scores the image as it leaves all other steps."""
+
+    name = "ImageReward"
+    order = 90_000
+
+    def ui(self) -> dict[str, Any]:
+        """Build the row of this step."""
+        return panels.extras_row(service())
+
+    def process_firstpass(self, pp: Any, **arguments: Any) -> None:
+        """Note the image's own text before other steps replace the image."""
+        if arguments.get("enable"):
+            setattr(pp, _TEXT_MARK, service().host.text_of(pp.image))
+
+    def process(self, pp: Any, **arguments: Any) -> None:
+        """Score the image and put the score where the result's parameters are written."""
+        if not arguments.get("enable"):
+            return
+        settings = service().settings()
+        text = getattr(pp, _TEXT_MARK, "") or service().host.text_of(pp.image)
+        prompt = (
+            settings.text
+            or plain_prompt(infotext.parse(text).prompt)
+            or (arguments.get("prompt") or "").strip()
+        )
+        if not prompt:
+            _tell(pp, "not scored: the image holds no prompt")
+            return
+        try:
+            (scored,) = service().score([pp.image], [prompt], service().wish(arguments.get("scorer") or ""))
+            service().job_over()
+        except Exception as error:
+            _tell(pp, f"not scored: {plain(error)}")
+            return
+        if scored is None:
+            _tell(pp, "not scored: the scorer gave no number")
+            return
+        mark = mark_of(scored, settings)
+        service().history(scored.label, scored.digest).add(scored.score)
+        setattr(pp.image, SCORE_MARK, scored.score)
+        setattr(pp.image, EXTRAS_MARK, (mark, prompt))
+        pp.info.update(mark.fields(settings.decimals))
+
+
+def _tell(pp: Any, sentence: str) -> None:
+    log.warning(sentence)
+    pp.info["ImageReward note"] = sentence

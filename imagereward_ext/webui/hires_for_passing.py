@@ -1,0 +1,101 @@
+"""Hires fix only for what passes: small first, judged, and only the good ones are worked out in full size.
+
+The host can start its second pass from a finished small image, one image per job. Other scripts' image hooks
+stay out of the first pass, so that ADetailer repaints a face once, in the full size.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from imagereward_ext.hosts import Sample
+from imagereward_ext.webui import scoring
+from imagereward_ext.webui.arrangement import Entry
+from imagereward_ext.webui.score_fields import JOB_MARK
+from imagereward_ext.webui.scoring import PLAN_MARK, Plan
+from imagereward_ext.webui.service import Service, plain
+
+
+def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
+    """Make small images and upscale those that pass; all finished ones end up in the plan.
+
+    Return the host's last result and the job it came from.
+    """
+    drafts = Plan(plan.request, plan.problems, collected=[], draft=True)
+    ran = small = _draft_job(job, drafts, service)
+    result = service.host.generate(small)
+    job.all_prompts = small.all_prompts
+    if drafts.collected is None or plan.collected is None:
+        return result, ran
+    passing = [
+        entry for entry in drafts.collected if entry.score is None or entry.score >= plan.request.limit
+    ]
+    service.host.expect(len(passing) * 2, (job.hr_second_pass_steps or job.steps) * len(passing))
+    for number, entry in enumerate(passing, start=1):
+        if service.host.stopped() or plan.notes:
+            plan.collected.append(entry)  # as small as it is: it was made, so it is shown
+            continue
+        service.host.tell(f"Hires fix for image {number} of {len(passing)} that passed")
+        large = _hires_job(job, plan, entry, service)
+        try:
+            result = service.host.generate(large)
+            ran = large
+        except Exception as error:
+            plan.notes.append(f"hires fix failed, so the rest stays small: {plain(error)}")
+            plan.collected.append(entry)
+    small.do_not_save_samples = job.do_not_save_samples
+    for entry in drafts.collected:
+        if (
+            entry not in passing
+        ):  # it was never saved; from here on it is an image like any other below the limit
+            service.host.save_sample(small, Sample(entry.image, entry.infotext, entry.prompt, entry.seed))
+            plan.collected.append(entry)
+    ran.batch_size = job.batch_size  # the grid of all of them has as many rows as if it were one job
+    setattr(job, JOB_MARK, getattr(ran, JOB_MARK, None))
+    return result, ran
+
+
+def _draft_job(job: Any, drafts: Plan, service: Service) -> Any:
+    small = copy(job)
+    small.enable_hr = False
+    small.do_not_save_samples = small.do_not_save_grid = True
+    small.extra_generation_params = dict(job.extra_generation_params)
+    small.scripts = WithoutImageHooks(job.scripts, service)
+    setattr(small, PLAN_MARK, drafts)
+    return small
+
+
+def _hires_job(job: Any, plan: Plan, entry: Entry, service: Service) -> Any:
+    """Continue one small image: its own seed and its resolved prompt, styles included."""
+    large = copy(job)
+    large.extra_generation_params = dict(job.extra_generation_params)
+    large.hr_prompt, large.hr_negative_prompt = service.host.hires_prompts(job)
+    large.prompt, large.negative_prompt, large.styles = entry.prompt, entry.negative_prompt, []
+    large.seed, large.subseed = entry.seed, entry.subseed
+    large.batch_size = large.n_iter = 1
+    large.firstpass_image = entry.image.convert("RGB")
+    large.txt2img_upscale = True  # the host's own word for a job without first pass
+    setattr(large, PLAN_MARK, plan)
+    return large
+
+
+class WithoutImageHooks:
+    """The host's script runner, except that only our own scoring sees finished images."""
+
+    def __init__(self, runner: Any, service: Service) -> None:
+        self._runner = runner
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runner, name)
+
+    def postprocess_image(self, p: Any, pp: Any) -> None:
+        """Leave the image alone."""
+
+    def postprocess_maskoverlay(self, p: Any, ppmo: Any) -> None:
+        """Leave the masks alone."""
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any) -> None:
+        """Score the small image."""
+        scoring.score_image(p, pp.image, self._service)

@@ -1,0 +1,85 @@
+"""PNG Info: the score above the text, and a button for an image that has none."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from imagereward_ext.metadata import infotext
+from imagereward_ext.metadata.prompt import plain_prompt
+from imagereward_ext.metadata.score_mark import find_marks, rounded
+from imagereward_ext.webui.service import Service, plain
+
+PICTURE, TEXT = "pnginfo_image", "pnginfo_generation_info"
+ELEMENTS = (PICTURE, TEXT)
+
+_images: list[Any] = []
+"""The tab's image component, from the moment it is built until the text below it is."""
+
+
+def add_to(elem_id: str, component: Any, service: Service) -> None:
+    """Build our line and button between the tab's hidden text and the text it shows.
+
+    The image tells its own text: gradio reports no changes of a component that is hidden.
+    """
+    if elem_id == PICTURE:
+        _images[:] = [component]
+        return
+    if not _images:
+        return
+    image = _images.pop()
+    line = gr.HTML("", elem_id="imagereward-pnginfo-line")
+    button = gr.Button("Score this image", elem_id="imagereward-pnginfo-score", size="sm")
+    image.change(fn=lambda picture: score_line(_opened(picture), service), inputs=[image], outputs=[line])
+    button.click(fn=lambda picture: score_now(_opened(picture), service), inputs=[image], outputs=[line])
+
+
+def _opened(picture: Any) -> Any:
+    """Take what the host's component gives: an image, or the file that gradio has put it into."""
+    return Image.open(picture) if isinstance(picture, str) else picture
+
+
+def score_line(image: Any, service: Service) -> str:
+    """Say what scores an image holds."""
+    if image is None:
+        return ""
+    marks = find_marks(service.host.text_of(image))
+    if not marks:
+        return _shown("This image has no score yet.")
+    return "".join(_shown(_sentence(mark.label, mark.value, mark.digest, mark.prompt)) for mark in marks)
+
+
+def score_now(image: Any, service: Service) -> str:
+    """Score the image in the tab for its own prompt."""
+    if image is None:
+        return _shown("Put an image here first.")
+    text = service.host.text_of(image)
+    prompt = service.settings().text or plain_prompt(infotext.parse(text).prompt)
+    if not prompt:
+        return _shown("This image holds no prompt; Settings > ImageReward can name a text to score instead.")
+    try:
+        with service.host.queue():
+            (scored,) = service.score([image], [prompt], service.wish())
+            service.job_over()
+    except Exception as error:
+        return _shown(f"Not scored: {plain(error)}")
+    if scored is None:
+        return _shown("Not scored: the scorer gave no number for this image.")
+    place = service.history(scored.label, scored.digest).percentile(scored.score)
+    among = "" if place is None else f" It is better than {place:.0%} of your own images."
+    return _shown(
+        _sentence(scored.label, scored.score, scored.digest, service.settings().text or None) + among
+    )
+
+
+def _sentence(label: str, score: float, digest: str, prompt: str | None) -> str:
+    by = f" (weights {digest})" if digest else ""
+    text = f' for the text "{prompt}"' if prompt else ""
+    return f"{label}: {rounded(score)}{by}{text}."
+
+
+def _shown(sentence: str) -> str:
+    return f"<p class='imagereward-note'>{html.escape(sentence)}</p>"

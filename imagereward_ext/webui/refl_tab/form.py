@@ -1,0 +1,189 @@
+"""The tab's fields: what a beginner sees, and the engine's settings for everybody else.
+
+Every value travels under one flat name, in the tab, in a preset file and through the routes alike. The engine's
+settings keep the engine's words; only what has to do with the WebUI is named here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from imagereward_ext.errors import UsageError
+from imagereward_ext.refl.config import ConfigError, Setting, settings
+from imagereward_ext.webui.refl_tab import prompt_sources
+
+NORMAL = "normal"
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How much is changed, as factors of the engine's defaults."""
+
+    updates: float
+    learning_rate: float
+
+
+STRENGTHS = {"gentle": Strength(0.5, 0.5), NORMAL: Strength(1, 1), "strong": Strength(2, 2)}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that is not the engine's."""
+
+    label: str
+    help: str
+    default: Any
+    choices: tuple[str, ...] = ()
+
+
+OWN: dict[str, Field] = {
+    "prompt_source": Field("Prompts", "What the images of the training show.", prompt_sources.THEME,
+                           prompt_sources.SOURCES),
+    "prompt_text": Field("One prompt per line", "At least two; some dozens are better.", ""),
+    "theme": Field("Set", "Each holds 48 prompts.", "everything"),
+    "prompt_file": Field("File", "Text files with one prompt per line, or JSON lists, in models/ImageReward/prompts.", ""),
+    "strength": Field("How strong", "How far the LoRA may go from the checkpoint.", NORMAL, tuple(STRENGTHS)),
+    "compare": Field("Prompts to compare before and after", "When the training is done; 0 skips it.", 12),
+    "survive": Field("Go on when the WebUI ends", "Otherwise it saves and ends with the WebUI.", False),
+    "generate": Field("Let me generate meanwhile", "Keeps the checkpoint in memory. Needs room for both.", False),
+    "restore": Field("Load the checkpoint at once afterwards", "Otherwise the next generation loads it.", False),
+}  # fmt: skip
+
+SIMPLE = ("checkpoint", "name", "method", "scorers", "judge", "memory")
+"""The engine's settings that stand above the accordion."""
+_HIDDEN = ("prompts", "images", "vae", "output", "lora_dir", "cpu")
+"""Paths, which the tab fills in itself."""
+
+
+def engine_settings() -> dict[str, Setting]:
+    """Return the engine's settings that may be given, by name."""
+    return {setting.name: setting for setting in settings() if setting.name not in _HIDDEN}
+
+
+def advanced() -> dict[str, list[Setting]]:
+    """Return the settings of the accordion, by group."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in engine_settings().values():
+        if setting.name not in SIMPLE:
+            groups.setdefault(setting.group, []).append(setting)
+    return groups
+
+
+def names() -> list[str]:
+    """Name every field, in the tab's order."""
+    return [*OWN, *SIMPLE, *(setting.name for group in advanced().values() for setting in group)]
+
+
+def strength_values(strength: str) -> dict[str, Any]:
+    """Return the settings that a strength stands for."""
+    if strength not in STRENGTHS:
+        raise UsageError(f"strength is {strength!r}; choose one of {', '.join(STRENGTHS)}")
+    factors, engine = STRENGTHS[strength], engine_settings()
+    return {
+        "updates": round(engine["updates"].default * factors.updates),
+        "learning_rate": engine["learning_rate"].default * factors.learning_rate,
+    }
+
+
+def strength_text(strength: str) -> str:
+    """Say what a strength means."""
+    values = strength_values(strength)
+    return f"{strength}: {values['updates']} updates at a learning rate of {values['learning_rate']:g}"
+
+
+def defaults() -> dict[str, Any]:
+    """Return every field's default."""
+    own = {name: field.default for name, field in OWN.items()}
+    return own | {name: setting.default for name, setting in engine_settings().items()}
+
+
+def completed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check values and fill in the rest: the strength's, then the defaults. Every problem is told at once."""
+    unknown = set(given) - set(names())
+    problems = [f"there is no field {name!r}" for name in sorted(unknown)]
+    values = defaults() | strength_values(str(given.get("strength", NORMAL)))
+    for name in given:
+        if name not in unknown:
+            try:
+                values[name] = _converted(name, given[name], values[name])
+            except UsageError as error:
+                problems.append(str(error))
+    if problems:
+        raise UsageError("; ".join(problems))
+    return values
+
+
+def problem(name: str, value: Any) -> str:
+    """Say what is wrong with one field's value, "" when nothing is."""
+    try:
+        _converted(name, value, defaults()[name])
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def engine_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the values that is the engine's."""
+    return {name: values[name] for name in engine_settings()}
+
+
+def to_preset(values: Mapping[str, Any]) -> str:
+    """Write values as a preset; a run's name belongs to the run."""
+    kept = {name: value for name, value in values.items() if name in names() and name != "name"}
+    return json.dumps(kept, indent=2, ensure_ascii=False)
+
+
+def from_preset(text: str) -> dict[str, Any]:
+    """Read a preset; what it does not name keeps its default."""
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"the preset is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise UsageError("the preset holds no settings: expected a JSON object")
+    return completed(given)
+
+
+def _converted(name: str, value: Any, default: Any) -> Any:
+    """Turn what a widget or JSON gives into the field's type: gradio hands 8 out for 8.0, and 8.0 for 8."""
+    label = OWN[name].label if name in OWN else engine_settings()[name].label
+    kind: type = type(default)
+    if value is None:
+        value = "" if kind is str else value
+    if kind is str and isinstance(value, (list, tuple)):
+        value = ",".join(str(part) for part in value)
+    if kind in (int, float) and not isinstance(value, bool):
+        value = _number(label, value, kind)
+    if name in OWN:
+        return _own(name, label, value)
+    try:
+        engine_settings()[name].check(value)
+    except ConfigError as error:
+        raise UsageError(f"{label}: {error}") from error
+    return value
+
+
+def _own(name: str, label: str, value: Any) -> Any:
+    field = OWN[name]
+    if not isinstance(value, type(field.default)):
+        raise UsageError(f"{label}: {value!r} is no {type(field.default).__name__}")
+    if field.choices and value not in field.choices:
+        raise UsageError(f"{label}: {value!r} is none of {', '.join(field.choices)}")
+    if name == "compare" and not 0 <= value <= 500:
+        raise UsageError(f"{label}: {value} is not between 0 and 500")
+    return value
+
+
+def _number(label: str, value: Any, kind: type) -> Any:
+    try:
+        number = float(str(value).strip().replace(",", "."))  # 0,5 is how half of Europe types it
+    except ValueError:
+        raise UsageError(f"{label}: {value!r} is no number") from None
+    if kind is float:
+        return number
+    if not number.is_integer():
+        raise UsageError(f"{label}: {value} must be a whole number")
+    return int(number)

@@ -1,0 +1,350 @@
+"""The tab itself: Setup from gradio's widgets; Run and Result are drawn by the page's script from `status`."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+
+from imagereward_ext.refl.config import Setting
+from imagereward_ext.webui.refl_tab import form, prompt_sources
+from imagereward_ext.webui.refl_tab.training import Training, sentence
+from imagereward_ext.webui.service import Service
+
+PREFIX = "imagereward-refl"
+HIDDEN = ["imagereward-hidden"]
+
+Components = dict[str, Any]
+
+
+def build(service: Service, training: Training) -> Any:
+    """Build the tab. Nothing is loaded, and nothing is written."""
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        _token(training)
+        with gr.Row(elem_id=f"{PREFIX}-columns", equal_height=False):
+            with gr.Column(elem_id=f"{PREFIX}-setup", scale=5):
+                components, more = _setup(service, training)
+            with gr.Column(elem_id=f"{PREFIX}-shown", scale=6):
+                gr.HTML("<div class='imagereward-refl-page'></div>", elem_id=f"{PREFIX}-run")
+                gr.HTML("<div class='imagereward-refl-page'></div>", elem_id=f"{PREFIX}-result")
+                more |= _comparison()
+        _wire(components, more, training)
+    return blocks
+
+
+def _token(training: Training) -> None:
+    token = html.escape(training.token)
+    gr.HTML(
+        f"<div id='{PREFIX}-token' data-token='{token}'></div>",
+        elem_id=f"{PREFIX}-token-holder",
+        elem_classes=HIDDEN,
+    )
+
+
+# ---- setup
+
+
+def _setup(service: Service, training: Training) -> tuple[Components, Components]:
+    engine = form.engine_settings()
+    more: Components = {}
+    missing = training.missing_packages()
+    with gr.Group(visible=bool(missing), elem_id=f"{PREFIX}-packages"):
+        text = f"Training needs {' and '.join(missing)}, which this WebUI does not have."
+        more["packages"] = gr.HTML(_note(text), elem_id=f"{PREFIX}-packages-text")
+        more["install"] = gr.Button("Install what training needs", elem_id=f"{PREFIX}-install")
+    names = _names(training)
+    with gr.Row():
+        checkpoint = gr.Dropdown(
+            choices=names,
+            value=names[0] if names else None,
+            label=engine["checkpoint"].label,
+            info="The loaded one, unless you choose another.",
+            elem_id=f"{PREFIX}-checkpoint",
+        )
+        more["refresh"] = gr.Button("Refresh", elem_id=f"{PREFIX}-refresh", size="sm", scale=0, min_width=90)
+    name = gr.Textbox(
+        value=_free_name(training),
+        label="LoRA name",
+        info="Also the run's. The file is named after it.",
+        elem_id=f"{PREFIX}-name",
+    )
+    components: Components = {}
+    components |= _prompts(training)
+    components["strength"] = _own("strength", gr.Radio, choices=list(form.STRENGTHS))
+    more["strength_text"] = gr.HTML(_note(form.strength_text(form.NORMAL)), elem_id=f"{PREFIX}-strength-text")
+    gr.HTML(_note(training.memory_line()), elem_id=f"{PREFIX}-memory-line")
+    simple = {"checkpoint": checkpoint, "name": name} | _scoring(service, engine)
+    for key in ("compare", "survive", "generate", "restore"):
+        components[key] = _own(key, gr.Number if key == "compare" else gr.Checkbox)
+    rest: Components = {}
+    with gr.Accordion("Advanced", open=False, elem_id=f"{PREFIX}-advanced"):
+        for group, settings in form.advanced().items():
+            gr.HTML(f"<h4>{html.escape(group)}</h4>", elem_id=f"{PREFIX}-group-{group.lower()}")
+            with gr.Row(elem_id=f"{PREFIX}-row-{group.lower()}"):
+                rest |= {setting.name: component(setting) for setting in settings}
+    everything = components | simple | rest
+    more |= _below()
+    return {key: everything[key] for key in form.names()}, more
+
+
+def _prompts(training: Training) -> Components:
+    files = list(training.prompt_files())
+    source = _own("prompt_source", gr.Radio, choices=list(prompt_sources.SOURCES))
+    theme = _own("theme", gr.Dropdown, choices=list(prompt_sources.themes()))
+    text = gr.Textbox(
+        value="",
+        label=form.OWN["prompt_text"].label,
+        info=form.OWN["prompt_text"].help,
+        lines=6,
+        visible=False,
+        elem_id=f"{PREFIX}-prompt_text",
+    )
+    file = gr.Dropdown(
+        choices=files,
+        value=files[0] if files else None,
+        label=form.OWN["prompt_file"].label,
+        info=form.OWN["prompt_file"].help,
+        visible=False,
+        elem_id=f"{PREFIX}-prompt_file",
+    )
+    return {"prompt_source": source, "theme": theme, "prompt_text": text, "prompt_file": file}
+
+
+def _scoring(service: Service, engine: Mapping[str, Setting]) -> Components:
+    known = service.names()
+    default = service.settings().scorer
+    scorers = gr.Dropdown(
+        choices=known,
+        value=[default if default in known else engine["scorers"].default],
+        multiselect=True,
+        label=engine["scorers"].label,
+        info="What the images are to please. Several count alike.",
+        elem_id=f"{PREFIX}-scorers",
+    )
+    judge = gr.Dropdown(
+        choices=["", *known],
+        value="",
+        label=engine["judge"].label,
+        info="A scorer that the training never uses watches over it. It is downloaded where it is missing.",
+        elem_id=f"{PREFIX}-judge",
+    )
+    method, memory = component(engine["method"]), component(engine["memory"])
+    return {"scorers": scorers, "judge": judge, "method": method, "memory": memory}
+
+
+def _below() -> Components:
+    more: Components = {}
+    more["plan_text"] = gr.HTML("", elem_id=f"{PREFIX}-plan-text")
+    more["problems"] = gr.HTML("", elem_id=f"{PREFIX}-problems")
+    with gr.Row():
+        more["start"] = gr.Button("Start", variant="primary", elem_id=f"{PREFIX}-start")
+    more["message"] = gr.HTML("", elem_id=f"{PREFIX}-message")
+    with gr.Accordion("Preset", open=False, elem_id=f"{PREFIX}-preset"):
+        more["preset"] = gr.Textbox(
+            value="",
+            lines=4,
+            label="Settings as JSON",
+            info="Keep this text, or paste one here and load it.",
+            elem_id=f"{PREFIX}-preset-text",
+        )
+        with gr.Row():
+            more["save"] = gr.Button("Write my settings here", elem_id=f"{PREFIX}-preset-save")
+            more["load"] = gr.Button("Load", elem_id=f"{PREFIX}-preset-load")
+    # Pressed by the page's script when fields have changed.
+    more["check"] = gr.Button("check", elem_id=f"{PREFIX}-check", elem_classes=HIDDEN)
+    more["plan"] = gr.Button("plan", elem_id=f"{PREFIX}-plan", elem_classes=HIDDEN)
+    return more
+
+
+def _comparison() -> Components:
+    with gr.Row():
+        chosen = gr.Textbox("", elem_id=f"{PREFIX}-chosen", elem_classes=HIDDEN, show_label=False)
+        again = gr.Button("Compare again with the prompts chosen in Setup", elem_id=f"{PREFIX}-compare-again")
+    message = gr.HTML("", elem_id=f"{PREFIX}-compare-message")
+    return {"chosen": chosen, "again": again, "compare_message": message}
+
+
+def component(setting: Setting) -> Any:
+    """Make the widget of one of the engine's settings."""
+    common: dict[str, Any] = {
+        "label": setting.label,
+        "info": _help(setting),
+        "value": setting.default,
+        "elem_id": f"{PREFIX}-{setting.name}",
+    }
+    if setting.choices:
+        return gr.Dropdown(choices=list(setting.choices), **common)
+    if setting.type is bool:
+        return gr.Checkbox(**common)
+    if setting.type is str:
+        return gr.Textbox(**common)
+    return gr.Number(**common)
+
+
+def _help(setting: Setting) -> str:
+    text = setting.help[:1].upper() + setting.help[1:]
+    if setting.low is None or setting.type not in (int, float):
+        return f"{text}."
+    limits = f"from {setting.low:g}" if setting.high is None else f"{setting.low:g} to {setting.high:g}"
+    return f"{text} ({limits})."
+
+
+def _own(name: str, kind: Callable[..., Any], **more: Any) -> Any:
+    field = form.OWN[name]
+    return kind(value=field.default, label=field.label, info=field.help, elem_id=f"{PREFIX}-{name}", **more)
+
+
+# ---- handlers
+
+
+def _wire(components: Components, more: Components, training: Training) -> None:
+    """Connect everything. Nothing waits in the host's queue: a generation may run meanwhile."""
+    inputs = list(components.values())
+    names = list(components)
+
+    def on(
+        button: Any, work: Callable[..., Any], outputs: list[Any], before: list[Any] | None = None
+    ) -> None:
+        own = before or []
+
+        def handle(*arguments: Any) -> Any:
+            values = dict(zip(names, arguments[len(own) :], strict=True))
+            return work(*arguments[: len(own)], values)
+
+        button.click(fn=handle, inputs=[*own, *inputs], outputs=outputs, queue=False, show_progress="hidden")
+
+    on(more["start"], lambda values: _start(values, training), [more["message"], components["name"]])
+    on(more["check"], lambda values: _problems(values, training), [more["problems"]])
+    on(more["plan"], lambda values: _plan(values, training), [more["plan_text"]])
+    on(more["save"], lambda values: form.to_preset(values), [more["preset"]])
+    on(
+        more["load"],
+        lambda text, values: _load(text, values, names),
+        [more["message"], *inputs],
+        before=[more["preset"]],
+    )
+    on(
+        more["again"],
+        lambda run, values: _compare(run, values, training),
+        [more["compare_message"]],
+        before=[more["chosen"]],
+    )
+    _wire_fields(components, more, training)
+
+
+def _wire_fields(components: Components, more: Components, training: Training) -> None:
+    quietly = {"queue": False, "show_progress": "hidden"}
+    more["install"].click(fn=lambda: _install(training), inputs=[], outputs=[more["packages"]], queue=False)
+    more["refresh"].click(
+        fn=lambda: gr.update(choices=_names(training)),
+        inputs=[],
+        outputs=[components["checkpoint"]],
+        **quietly,
+    )
+    components["strength"].input(  # the user's own choice: a loaded preset has its numbers already
+        fn=_strength,
+        inputs=[components["strength"]],
+        outputs=[more["strength_text"], components["updates"], components["learning_rate"]],
+        **quietly,
+    )
+    components["prompt_source"].change(
+        fn=_prompt_fields,
+        inputs=[components["prompt_source"]],
+        outputs=[components[name] for name in ("prompt_text", "theme", "prompt_file")],
+        **quietly,
+    )
+
+
+def _start(values: dict[str, Any], training: Training) -> tuple[str, Any]:
+    try:
+        run = training.start(values)
+    except Exception as error:  # whatever it is, the person at the tab has to see it
+        return _warning(sentence(error)), gr.update()
+    return _note(f"{run.name} is {run.state}."), gr.update(value=_free_name(training, run.name))
+
+
+def _compare(name: str, values: dict[str, Any], training: Training) -> str:
+    try:
+        run = training.compare(name, values)
+    except Exception as error:
+        return _warning(sentence(error))
+    return _note(f"{run.name} will be compared again.")
+
+
+def _install(training: Training) -> str:
+    try:
+        return _note(training.install_packages())
+    except Exception as error:
+        return _warning(sentence(error))
+
+
+def _problems(values: dict[str, Any], training: Training) -> str:
+    """Say what is wrong with which field; the page's script puts it beside the field."""
+    found = {name: text for name, value in values.items() if (text := form.problem(name, value))}
+    if not found:
+        try:
+            training.config(values)
+        except Exception as error:
+            found[""] = sentence(error)
+    data = html.escape(json.dumps(found), quote=True)
+    return (
+        f"<div class='imagereward-refl-problems' data-problems=\"{data}\">{_warning(found.get('', ''))}</div>"
+    )
+
+
+def _plan(values: dict[str, Any], training: Training) -> str:
+    try:
+        plan = training.plan(values)
+    except Exception as error:
+        return _warning(sentence(error))
+    return _note(plan["text"]) + _warning(plan["warning"]) + "".join(_note(note) for note in plan["notes"])
+
+
+def _load(text: str, values: dict[str, Any], names: list[str]) -> list[Any]:
+    try:
+        found = form.from_preset(text)
+    except Exception as error:
+        return [_warning(sentence(error)), *(gr.update() for _ in names)]
+    found["name"] = values["name"]
+    found["scorers"] = str(found["scorers"]).split(",")
+    if not found["checkpoint"]:
+        found["checkpoint"] = values["checkpoint"]
+    return [_note("The preset is loaded."), *(gr.update(value=found[name]) for name in names)]
+
+
+def _strength(strength: str) -> tuple[str, Any, Any]:
+    values = form.strength_values(strength)
+    return (
+        _note(form.strength_text(strength)),
+        gr.update(value=values["updates"]),
+        gr.update(value=values["learning_rate"]),
+    )
+
+
+def _prompt_fields(source: str) -> tuple[Any, Any, Any]:
+    wanted = (prompt_sources.TYPED, prompt_sources.THEME, prompt_sources.FILE)
+    text, theme, file = (gr.update(visible=source == one) for one in wanted)
+    return text, theme, file
+
+
+def _names(training: Training) -> list[str]:
+    try:
+        return list(training.checkpoints())
+    except Exception:  # a WebUI without any checkpoint still has a page
+        return []
+
+
+def _free_name(training: Training, taken: str = "") -> str:
+    used = {run.name for run in training.trainer.runs()} | {taken}
+    return next(name for number in range(1, len(used) + 2) if (name := f"refl-{number}") not in used)
+
+
+def _note(text: str) -> str:
+    return f"<p class='imagereward-note'>{html.escape(text)}</p>" if text else ""
+
+
+def _warning(text: str) -> str:
+    return f"<p class='imagereward-note imagereward-warning'>{html.escape(text)}</p>" if text else ""

@@ -1,0 +1,288 @@
+"""What happens to a job of the host: score each final image, write it down, then keep, reject and arrange.
+
+This is the only code path. The always-on script calls it for every job; the script in the dropdown only leaves a
+:class:`Plan` on the host's processing object, which is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.hosts import Sample
+from imagereward_ext.metadata.prompt import plain_prompt
+from imagereward_ext.metadata.score_mark import ScoreMark
+from imagereward_ext.residency import Wish
+from imagereward_ext.webui import plots, rejected_files
+from imagereward_ext.webui.arrangement import Entry, Final, Lists, Taken, put_together, take_apart
+from imagereward_ext.webui.history import aesthetic_score
+from imagereward_ext.webui.options import (
+    AS_IN_SETTINGS,
+    DISCARD,
+    ON,
+    TO_FOLDER,
+    Request,
+    Settings,
+    read_arguments,
+)
+from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, install, readable
+from imagereward_ext.webui.service import Scored, Service, log, plain
+from imagereward_ext.webui.verdict import Candidate, Verdict, judge
+
+PLAN_MARK = "_imagereward_plan"
+AESTHETIC = "aesthetic_score"
+ANSWER = "ImageReward scores"
+"""The key of our part in the `extra_generation_params` of an API answer's `info`."""
+
+
+@dataclass
+class Plan:
+    """What the script in the dropdown wants of the next job."""
+
+    request: Request
+    problems: tuple[str, ...] = ()
+    collected: list[Entry] | None = None
+    """Where finished images go when the script puts several jobs together itself; None leaves it to the job."""
+    draft: bool = False
+    """True for small first passes, whose scores nobody sees."""
+    notes: list[str] = field(default_factory=list)
+    """What went wrong between the jobs."""
+
+
+@dataclass
+class ScoredJob:
+    """One job of the host while it is being scored; it hangs on the host's processing object."""
+
+    request: Request
+    settings: Settings
+    wish: Wish
+    plan: Plan | None = None
+    notes: list[str] = field(default_factory=list)
+    finals: list[Final] = field(default_factory=list)
+    fields: dict[tuple[int, int], Mapping[str, str]] = field(default_factory=dict)
+    scored_by: Scored | None = None
+    failed: bool = False
+    finished: bool = False
+    grid_was_off: bool = False
+    plot: plots.Plot | None = None
+
+    def fields_now(self, p: Any) -> Mapping[str, str]:
+        """Return what the infotext of the image at hand says about its score."""
+        key = (getattr(p, "iteration", -1), getattr(p, "batch_index", -1))
+        return {} if self.finished else self.fields.get(key, {})
+
+    def note(self, sentence: str) -> None:
+        """Remember a sentence for the user, once."""
+        if sentence and sentence not in self.notes:
+            self.notes.append(sentence)
+
+
+def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
+    """Decide, when a job starts, whether and how its images are scored."""
+    setattr(p, JOB_MARK, None)
+    if getattr(
+        p, "_ad_inner", False
+    ):  # ADetailer's inner jobs paint a face; the image is scored when it is whole
+        return
+    plan: Plan | None = getattr(p, PLAN_MARK, None)
+    settings = service.settings()
+    if plan is not None:
+        request, problems = plan.request, plan.problems
+    else:
+        reading = read_arguments(arguments, always_on=True)
+        request, problems = reading.values, reading.problems
+        if request.score != ON and not (request.score == AS_IN_SETTINGS and settings.always_score):
+            return
+    request = replace(request, **getattr(p, plots.OVERRIDES_MARK, {}))
+    if plan is None and request.selects and plots.selected_title(p) not in ("", plots.TITLE):
+        request = replace(request, keep_one=True)  # prompt matrix and others cannot draw a grid of nothing
+    job = ScoredJob(request, settings, service.wish(request.scorer), plan, list(problems))
+    job.plot = plots.plot_of(p)
+    job.grid_was_off = p.do_not_save_grid
+    if request.rearranges or (plan is not None and plan.collected is not None):
+        p.do_not_save_grid = True  # the host would draw it before anything is filtered
+    setattr(p, JOB_MARK, job)
+
+
+def score_image(p: Any, image: Any, service: Service) -> None:
+    """Score one final image. Whatever goes wrong, the image goes on its way."""
+    job: ScoredJob | None = getattr(p, JOB_MARK, None)
+    if job is None or job.finished:
+        return
+    prompt = job.settings.text or plain_prompt(_prompt_of(p))
+    scored = None
+    if service.host.half_done():
+        job.note("an image that was cut short is not scored")
+    elif not job.failed:
+        scored = _try_to_score(job, image, prompt, service)
+    job.finals.append(Final(image, scored.score if scored else None))
+    if scored is None:
+        return
+    job.scored_by = scored
+    setattr(image, SCORE_MARK, scored.score)
+    if job.plot is not None and job.settings.draw_in_plots:
+        plots.mark_to_be_drawn(image, scored.score)
+    if job.settings.score_in_file:
+        fields = _fields(job, scored, service)
+        job.fields[p.iteration, p.batch_index] = fields
+        install(p.extra_generation_params, fields)
+    if job.plan is None or not job.plan.draft:
+        service.history(scored.label, scored.digest).add(scored.score)
+
+
+def conclude(p: Any, processed: Any, service: Service) -> None:
+    """Keep, reject and arrange what a job made, once it is over."""
+    job: ScoredJob | None = getattr(p, JOB_MARK, None)
+    if job is None or job.finished:
+        return
+    job.finished = True
+    p.do_not_save_grid = job.grid_was_off
+    service.job_over()
+    lists = lists_of(processed)
+    taken = take_apart(lists, job.finals, service.host.masks_per_image(p))
+    if job.plan is not None and job.plan.collected is not None:
+        if taken is not None:
+            job.plan.collected += taken.entries
+        return
+    if taken is None:
+        job.note("another extension changed the list of images: nothing was filtered or sorted")
+    elif job.request.rearranges:
+        verdict = judge(candidates(taken.entries), job.request)
+        job.note(verdict.message)
+        arrange(p, processed, taken, lists, verdict, job, service)
+    report(p, processed, job, service)
+
+
+def candidates(entries: Sequence[Entry]) -> list[Candidate]:
+    """Return what the rules look at."""
+    return [Candidate(entry.score, entry.prompt) for entry in entries]
+
+
+def arrange(
+    p: Any, processed: Any, taken: Taken, lists: Lists, verdict: Verdict, job: ScoredJob, service: Service
+) -> None:
+    """Put rejected files aside, draw the grid again and hand the host what is left."""
+    for index in verdict.rejected:
+        put_aside(taken.entries[index], job, service)
+    left = Taken([taken.entries[index] for index in verdict.shown], taken.loose)
+    grid, text = _draw_grid(p, left.entries, job, service)
+    write_lists(processed, put_together(left, lists, grid, text), text)
+
+
+def _draw_grid(p: Any, entries: Sequence[Entry], job: ScoredJob, service: Service) -> tuple[Any | None, str]:
+    """Draw and save the grid of what is left; return it if the gallery shows grids. A full disk costs no image."""
+    host = service.host
+    try:
+        text = host.grid_infotext(p)
+        grid = host.grid_of([entry.image for entry in entries], p)
+        if grid is None:
+            return None, text
+        grid.info["parameters"] = text
+        host.save_grid(grid, p, Sample(grid, text, entries[0].prompt, entries[0].seed))
+    except Exception as error:
+        job.note(f"no grid: {plain(error)}")
+        return None, ""
+    return (grid if host.shows_grid() else None), text
+
+
+def put_aside(entry: Entry, job: ScoredJob, service: Service) -> None:
+    """Move or delete the file of a rejected image; a failure leaves it where it is and says so."""
+    saved = getattr(entry.image, "already_saved_as", None)
+    if not saved:
+        return
+    try:
+        if job.request.rejected == TO_FOLDER:
+            folder = rejected_files.folder_for(Path(saved), job.settings.rejected_folder)
+            entry.image.already_saved_as = str(rejected_files.move(Path(saved), folder))
+        elif job.request.rejected == DISCARD:
+            rejected_files.discard(Path(saved))
+            del entry.image.already_saved_as
+    except ImageRewardError as error:
+        job.note(str(error))
+
+
+def report(p: Any, processed: Any, job: ScoredJob, service: Service) -> None:
+    """Tell the user and the API: sentences under the gallery, numbers in the answer's `info`."""
+    by_image = {id(final.image): final.score for final in job.finals}
+    scores = [getattr(image, SCORE_MARK, by_image.get(id(image))) for image in processed.images]
+    answer: dict[str, Any] = {"scores": [_rounded(score, job.settings.decimals) for score in scores]}
+    if job.scored_by:
+        history = service.history(job.scored_by.label, job.scored_by.digest)
+        places = [None if score is None else history.percentile(score) for score in scores]
+        answer |= {"scorer": job.scored_by.label, "hash": job.scored_by.digest}
+        answer["percentiles"] = [_rounded(place, 3) for place in places]
+    if job.notes:
+        answer["note"] = ". ".join(job.notes)
+        processed.comments = f"{processed.comments or ''}ImageReward: {answer['note']}\n"
+        log.info(answer["note"])
+    processed.extra_generation_params = {**readable(p.extra_generation_params), ANSWER: answer}
+    if job.plot is not None:
+        job.plot.add_cell(processed, answer)
+
+
+def _rounded(value: float | None, decimals: int) -> float | None:
+    return None if value is None else round(value, decimals)
+
+
+def lists_of(processed: Any) -> Lists:
+    """Read the host's parallel lists."""
+    return Lists(
+        images=list(processed.images),
+        infotexts=list(processed.infotexts),
+        prompts=list(processed.all_prompts),
+        negative_prompts=list(processed.all_negative_prompts),
+        seeds=list(processed.all_seeds),
+        subseeds=list(processed.all_subseeds),
+        first=processed.index_of_first_image,
+    )
+
+
+def write_lists(processed: Any, lists: Lists, without_images: str) -> None:
+    """Give the host its lists back, and the single values it takes from the first of each."""
+    processed.images = lists.images
+    processed.infotexts = lists.infotexts
+    processed.all_prompts = lists.prompts
+    processed.all_negative_prompts = lists.negative_prompts
+    processed.all_seeds = lists.seeds
+    processed.all_subseeds = lists.subseeds
+    processed.index_of_first_image = lists.first
+    processed.info = lists.infotexts[0] if lists.infotexts else without_images
+    if lists.seeds:
+        processed.seed, processed.subseed = lists.seeds[0], lists.subseeds[0]
+
+
+def _try_to_score(job: ScoredJob, image: Any, prompt: str, service: Service) -> Scored | None:
+    try:
+        (scored,) = service.score([image], [prompt], job.wish)
+    except Exception as error:
+        job.failed = True  # the next image would fail the same way, after another minute of loading
+        sentence = f"not scored: {plain(error)}"
+        log.warning(sentence)
+        job.note(sentence)
+        return None
+    if scored is None:
+        job.note("the scorer gave no number for an image; it is not scored")
+    return scored
+
+
+def _fields(job: ScoredJob, scored: Scored, service: Service) -> dict[str, str]:
+    fields = mark_of(scored, job.settings).fields(job.settings.decimals)
+    if job.settings.aesthetic_score:
+        percentile = service.history(scored.label, scored.digest).percentile(scored.score)
+        if percentile is not None:
+            fields[AESTHETIC] = aesthetic_score(percentile)
+    return fields
+
+
+def mark_of(scored: Scored, settings: Settings) -> ScoreMark:
+    """Return the score as it is written into files."""
+    return ScoreMark(scored.label, scored.score, scored.digest, settings.text or None)
+
+
+def _prompt_of(p: Any) -> str:
+    prompts = p.prompts or []
+    index = p.batch_index
+    return str(prompts[index]) if index < len(prompts) else str(p.prompt)

@@ -1,0 +1,63 @@
+"""The two Script classes the host registers: one sees every job, the other is chosen in the dropdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import scripts
+
+from imagereward_ext.webui import panels, scoring, several_jobs
+from imagereward_ext.webui.options import read_arguments
+from imagereward_ext.webui.service import service
+
+CHOSEN_TITLE = "ImageReward"
+ALWAYS_ON_TITLE = "ImageReward scoring"
+"""Different from the other title: the API takes the first script whose title matches."""
+
+
+class ImageRewardScoring(scripts.Script):  # type: ignore[misc]  # the host's class has no types
+    """Sees every job of the host; does nothing unless scoring is wanted."""
+
+    def title(self) -> str:
+        """Name the script for `alwayson_scripts`."""
+        return ALWAYS_ON_TITLE
+
+    def show(self, is_img2img: bool) -> Any:
+        """Be part of every generation."""
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Build the panel."""
+        return panels.always_on_panel(_tab(is_img2img), service())
+
+    def before_process(self, p: Any, *arguments: Any) -> None:
+        """Decide whether this job is scored."""
+        scoring.begin(p, arguments, service())
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *arguments: Any) -> None:
+        """Score the image as it will be saved."""
+        scoring.score_image(p, pp.image, service())
+
+    def postprocess(self, p: Any, processed: Any, *arguments: Any) -> None:
+        """Keep, reject and arrange."""
+        scoring.conclude(p, processed, service())
+
+
+class ImageRewardScript(scripts.Script):  # type: ignore[misc]
+    """Chosen in the dropdown: sets what the always-on script does, and starts further jobs where it must."""
+
+    def title(self) -> str:
+        """Name the script for the dropdown and `script_name`."""
+        return CHOSEN_TITLE
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        """Build the panel."""
+        return panels.chosen_panel(_tab(is_img2img), service())
+
+    def run(self, p: Any, *arguments: Any) -> Any:
+        """Generate as wished."""
+        return several_jobs.run(p, read_arguments(arguments, always_on=False), service())
+
+
+def _tab(is_img2img: bool) -> str:
+    return "img2img" if is_img2img else "txt2img"

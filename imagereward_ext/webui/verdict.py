@@ -1,0 +1,99 @@
+"""Who stays and who goes: pure rules over a finished job's scores, and the sentence that tells about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imagereward_ext import selection
+from imagereward_ext.webui.options import PER_PROMPT, Request
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One finished image; `score` is None when it could not or must not be scored."""
+
+    score: float | None
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Indices of candidates: those to show, in that order, and those to put aside."""
+
+    shown: tuple[int, ...]
+    rejected: tuple[int, ...]
+    passed: int
+    """How many reached the limit (all that are scored, without one)."""
+    message: str
+
+
+def judge(candidates: Sequence[Candidate], request: Request) -> Verdict:
+    """Apply limit, best k and sorting. An image without a score is never rejected: nobody judged it."""
+    values = [candidate.score for candidate in candidates]
+    scores = {index: score for index, score in enumerate(values) if score is not None}
+    passing = selection.passing(values, request.limit if request.filter_low else -math.inf)
+    staying = _best(passing, candidates, request)
+    rescued = not staying and request.keep_one and bool(scores)
+    if rescued:
+        staying = selection.best(values, 1)
+    gone = set(scores) - set(staying)
+    shown = [index for index in range(len(candidates)) if index not in gone]
+    if request.sort:
+        shown = [index for index in selection.ranked(values) if index in shown]
+        shown += [index for index in range(len(candidates)) if index not in scores]
+    message = _message(scores, len(candidates), len(passing), len(staying), rescued, request)
+    return Verdict(tuple(shown), tuple(sorted(gone)), len(passing), message)
+
+
+def _best(passing: list[int], candidates: Sequence[Candidate], request: Request) -> list[int]:
+    if request.keep_best == 0:
+        return passing
+    groups: dict[str, list[int]] = {}
+    for index in passing:
+        group = candidates[index].prompt if request.keep_best_of == PER_PROMPT else ""
+        groups.setdefault(group, []).append(index)
+    staying = []
+    for group_ in groups.values():
+        best = selection.best([candidates[index].score for index in group_], request.keep_best)
+        staying += [group_[place] for place in best]
+    return staying
+
+
+def _message(
+    scores: dict[int, float], count: int, passed: int, stayed: int, rescued: bool, request: Request
+) -> str:
+    parts = []
+    if request.filter_low and scores:
+        limit, best = request.limit, max(scores.values())
+        parts.append(f"{passed} of {len(scores)} passed {_short(limit, best)}")
+        if not passed:
+            parts.append(f"best was {_short(best, limit)}" + (" and is kept" if rescued else ""))
+    if request.keep_best and stayed < passed:
+        parts.append(f"kept the best {stayed} of {passed}")
+    if scores and len(scores) < count and request.selects:
+        parts.append(f"{count - len(scores)} without a score kept")
+    return "; ".join(parts)
+
+
+def _short(value: float, other: float) -> str:
+    """Write two decimals, or as many as it takes to tell the value from the other one."""
+    if abs(value) >= 1000:
+        return f"{value:g}"
+    for decimals in (2, 3, 4, 5):
+        text = f"{value:.{decimals}f}"
+        if value == other or text != f"{other:.{decimals}f}":
+            return text
+    return f"{value:.6g}"
+
+
+def means(rows: Sequence[Sequence[float | None]]) -> tuple[list[float | None], list[float | None]]:
+    """Average a table of scores along its rows and along its columns; None where nothing was scored."""
+    columns = list(zip(*rows, strict=True)) if rows else []
+    return [_mean(row) for row in rows], [_mean(column) for column in columns]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
