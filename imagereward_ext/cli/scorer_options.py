@@ -1,0 +1,77 @@
+"""Which scorer, where it runs, where its weights come from: the same options for every command that scores."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagereward_ext.cli.messages import say
+from imagereward_ext.weights.catalogue import DEFAULT
+
+if TYPE_CHECKING:
+    from imagereward_ext.scorers import Scorer
+
+
+def add_scorer_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    group = parser.add_argument_group("scorer")
+    group.add_argument(
+        "--scorer",
+        default=DEFAULT,
+        metavar="NAME",
+        help="a name that `models` lists, a model folder or a weights file (default: %(default)s)",
+    )
+    group.add_argument(
+        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
+    )
+    group.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        help="auto is fp32 on a CPU and fp16 elsewhere",
+    )
+    group.add_argument(
+        "--batch-size", type=positive, metavar="N", help="images at once (default: what suits the device)"
+    )
+    add_weights_options(group)
+
+
+def add_weights_options(group: argparse._ActionsContainer, *, can_download: bool = True) -> None:
+    """Declare where weights are looked for."""
+    also = ", and download to here" if can_download else ""
+    group.add_argument(
+        "--weights-dir", type=Path, metavar="FOLDER", help=f"look for weights here first{also}"
+    )
+    if can_download:
+        group.add_argument("--no-download", action="store_true", help="fail rather than download weights")
+
+
+def load_chosen_scorer(options: argparse.Namespace) -> Scorer:
+    """Load what the options name; downloads show a bar only where there is a terminal."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from imagereward_ext.scorers import load_scorer
+
+    return load_scorer(
+        options.scorer,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        folder=options.weights_dir,
+        download=not options.no_download,
+        report=say,
+    )
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number

@@ -1,0 +1,163 @@
+"""`train`: train a LoRA towards a scorer's taste."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
+from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.scorer_options import add_weights_options
+from imagereward_ext.errors import UsageError
+
+if TYPE_CHECKING:
+    from imagereward_ext.refl.config import Setting
+    from imagereward_ext.scorers.base import Scorer
+
+HELP = "train a LoRA that a scorer likes better"
+DESCRIPTION = """\
+Train a LoRA for a checkpoint, so that a scorer likes its images better (ReFL).
+
+  train --checkpoint model.safetensors --prompts prompts.txt --name nicer --plan
+  train --checkpoint model.safetensors --prompts prompts.txt --name nicer --lora-dir models/Lora
+  train --name nicer --resume
+
+Ctrl-C (or a file named stop in the run's folder) finishes the update and saves. Several GPUs or machines:
+accelerate launch -m imagereward_ext train ...
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments: every setting is a flag with the same words."""
+    from imagereward_ext.refl.config import settings
+
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON file of settings; flags win over it"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run of this name")
+    parser.add_argument("--plan", action="store_true", help="say what the run would take, and end")
+    add_weights_options(parser.add_argument_group("weights"))
+    groups: dict[str, Any] = {}
+    for setting in settings():
+        if setting.group not in groups:
+            groups[setting.group] = parser.add_argument_group(setting.group)
+        _add_setting(groups[setting.group], setting)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; return 0 when the run ended by itself, 130 when it was asked to stop."""
+    from imagereward_ext.refl.config import check_name, from_mapping, read_values
+
+    given = _given(arguments)
+    if arguments.config is not None:
+        given = read_values(arguments.config) | given
+    if arguments.resume:
+        return _resume(arguments, given)
+    if not given.get("name"):
+        raise UsageError("the run has no name: give one with --name")
+    check_name(given["name"])
+    config = from_mapping(given)
+    if arguments.plan:
+        from imagereward_ext.refl.plan import make_plan
+
+        for line in make_plan(config).lines():
+            print(line)
+        return ALL_GOOD
+    from imagereward_ext.refl.training import train
+
+    return _end(train(config, _loader(arguments, config.cpu), TrainingLog(config.updates)))
+
+
+def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
+    from imagereward_ext.refl.run_folder import RunFolder, resumed_config
+    from imagereward_ext.refl.training import resume
+
+    if not given.get("name"):
+        raise UsageError("which run should be resumed? Name it with --name")
+    output = given.get("output", "runs")
+    stored, _ = RunFolder.open(output, given["name"]).read_config()
+    config = resumed_config(stored, given)
+    return _end(
+        resume(output, given["name"], given, _loader(arguments, config.cpu), TrainingLog(config.updates))
+    )
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that stand on the command line."""
+    from imagereward_ext.refl.config import settings
+
+    values = {setting.name: getattr(arguments, setting.name) for setting in settings()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _add_setting(group: Any, setting: Setting) -> None:
+    about = f"{setting.help} ({_spell(setting.default)})".replace("%", "%%")
+    if setting.type is bool:
+        group.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=about)
+    else:
+        metavar = {int: "N", float: "X", str: "TEXT"}[setting.type]
+        choices = {"choices": setting.choices} if setting.choices else {"metavar": metavar}
+        group.add_argument(setting.flag, type=setting.type, default=None, help=about, **choices)
+
+
+def _spell(default: Any) -> str:
+    if isinstance(default, bool):
+        return f"default: {'on' if default else 'off'}"
+    return (
+        f"default: {default:g}"
+        if isinstance(default, float)
+        else f"default: {default if default != '' else 'none'}"
+    )
+
+
+def _loader(arguments: argparse.Namespace, cpu: bool) -> Any:
+    """Return how scorers are loaded: on the training device."""
+
+    def load(name: str) -> Scorer:
+        from imagereward_ext.scorers import load_scorer
+
+        return load_scorer(
+            name,
+            device="cpu" if cpu else "auto",
+            folder=arguments.weights_dir,
+            download=not arguments.no_download,
+            report=say,
+        )
+
+    return load
+
+
+class TrainingLog:
+    """Prints what happens; a progress bar on terminals, lines elsewhere."""
+
+    def __init__(self, updates: int) -> None:
+        self._updates = updates
+        self._bar: Any = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        if event["kind"] == "update":
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=self._updates, initial=event["step"] - 1, unit="update", disable=None)
+            reward = f"reward {event['reward']:.3f}, " if "reward" in event else ""
+            self._bar.set_postfix_str(f"{reward}loss {event['loss']:.3g}", refresh=False)
+            self._bar.update()
+        elif event["kind"] == "check":
+            judge = f", judge {event['judge']:.3f}" if event["judge"] is not None else ""
+            say(
+                f"update {event['step']:,} of {self._updates:,}: reward {event['reward']:.3f}{judge}, diversity "
+                f"{event['diversity']:.3f}, distance to the base {event['distance']:.3f}"
+            )
+        elif event["kind"] == "note":
+            say(event["text"])
+        elif event["kind"] == "end" and self._bar is not None:
+            self._bar.close()
+
+
+def _end(outcome: Any) -> int:
+    if outcome.lora is not None:
+        print(f"{outcome.reason[:1].upper()}{outcome.reason[1:]}. Wrote {outcome.lora}")
+    return STOPPED if outcome.ending == "asked" else ALL_GOOD

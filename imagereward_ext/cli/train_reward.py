@@ -1,0 +1,215 @@
+"""`train-reward`: make a scorer of your own from ranked images."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
+from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.scorer_options import add_weights_options, positive
+from imagereward_ext.errors import UsageError
+
+if TYPE_CHECKING:
+    from imagereward_ext.reward_training.loop import Progress
+
+HELP = "train a scorer on ranked images"
+DESCRIPTION = """\
+Train a scorer on images that people ranked.
+
+RANKINGS is a ranking JSON ("prompt", "generations", "ranking"), a folder of ImageRewardDB, or a CSV (or a folder
+with one) of image,prompt,rank; rank 1 is the best. The result is a model folder that every command can name.
+Stopped or killed, the same command goes on where it was. Several GPUs or machines: accelerate launch -m
+imagereward_ext train-reward ...
+
+To adapt ImageReward to your taste with 50 to 100 ranked images:
+  train-reward my-ranks.csv --output my-taste --init ImageReward-v1.0
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments; a recipe's settings become flags with the same words."""
+    from imagereward_ext.reward_training.recipes import RECIPES
+
+    add = parser.add_argument
+    add("rankings", type=Path, metavar="RANKINGS", help="ranked images: a JSON or CSV file, or a folder")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the model folder to write; its name is the scorer's",
+    )
+    add("--recipe", choices=list(RECIPES), default="imagereward", help="what to train (default: %(default)s)")
+    add(
+        "--init",
+        metavar="START",
+        help="a scorer's name, a model folder, blip, or random (default: blip; for clip-mlp a new head)",
+    )
+    add("--tower", metavar="NAME", help="clip-mlp: the scorer whose CLIP towers are used (default: CLIP)")
+    add("--architecture", type=Path, metavar="FILE", help="random: JSON with the sizes of the network")
+    add("--vocabulary", type=Path, metavar="FILE", help="random: a BERT vocabulary (default: BERT's own)")
+    add(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="where relative image paths start (default: at the rankings)",
+    )
+    add(
+        "--validation",
+        type=Path,
+        metavar="RANKINGS",
+        help="rankings to measure on (default: a share held back)",
+    )
+    add(
+        "--validation-share",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the prompts held back (%(default)s)",
+    )
+    add(
+        "--reference",
+        type=Path,
+        metavar="RANKINGS",
+        help="images that set mean 0 and spread 1 (default: validation)",
+    )
+    add("--label", help="the key of its score inside image files (default: the model's name)")
+    add("--run", type=Path, metavar="FOLDER", help="state and log (default: the output with -training)")
+    add_weights_options(parser)
+    add("--cpu", action="store_true", help="train on the CPU although there is an accelerator")
+    _add_settings(parser.add_argument_group("settings of the recipe"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; return 0 when a model was written, 130 when it was stopped."""
+    from imagereward_ext.reward_training.learner import Where
+    from imagereward_ext.reward_training.recipes import make_recipe
+    from imagereward_ext.reward_training.starts import Start, make_learner
+    from imagereward_ext.reward_training.train import Data, read_sets, train_reward
+
+    recipe = make_recipe(arguments.recipe, _changes(arguments))
+    if not 0 < arguments.validation_share < 1:
+        raise UsageError(
+            f"--validation-share is {arguments.validation_share}; expected a share between 0 and 1"
+        )
+    output = arguments.output.expanduser()
+    data = Data(
+        training=arguments.rankings,
+        validation=arguments.validation,
+        reference=arguments.reference,
+        images=arguments.images,
+        validation_share=arguments.validation_share,
+    )
+    start = Start(arguments.init, arguments.architecture, arguments.vocabulary, arguments.tower)
+    tell = say if _is_first_process() else _hush
+    where = Where(arguments.weights_dir, not arguments.no_download, tell)
+    sets = read_sets(data, recipe.seed, tell)
+    model = train_reward(
+        sets,
+        lambda sets: make_learner(recipe, start, sets, where),
+        recipe,
+        output,
+        label=arguments.label,
+        run=arguments.run,
+        cpu=arguments.cpu,
+        report=tell,
+        watch=_Bar(),
+    )
+    if model.folder is None:
+        return STOPPED
+    best = model.outcome.best
+    tell(
+        f"Best after update {best.step:,}: {100 * best.validation_accuracy:.2f} % of the held-out pairs "
+        f"(loss {best.validation_loss:.4f}). Wrote {model.folder}"
+    )
+    return ALL_GOOD
+
+
+class _Bar:
+    """A progress bar with the loss and the held-out accuracy, and a line for each measurement."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._told_step = -1
+
+    def __call__(self, progress: Progress) -> None:
+        """Show where the training is."""
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=progress.steps, initial=progress.step - 1, unit="update", disable=None)
+        latest = progress.latest
+        self._bar.set_postfix_str(
+            f"loss {progress.loss:.4f}, held out {100 * latest.validation_accuracy:.2f} %", refresh=False
+        )
+        self._bar.update()
+        if latest.step == progress.step and latest.step != self._told_step:
+            self._told_step = latest.step
+            learned = f"loss {latest.training_loss:.4f}, " if latest.training_loss is not None else ""
+            say(
+                f"update {latest.step:,} of {progress.steps:,}: {learned}held out: "
+                f"loss {latest.validation_loss:.4f}, accuracy {100 * latest.validation_accuracy:.2f} %"
+            )
+        if progress.step == progress.steps:
+            self._bar.close()
+
+
+def _add_settings(group: argparse._ArgumentGroup) -> None:
+    from imagereward_ext.reward_training.recipes import RECIPES
+
+    defaults: dict[str, dict[str, Any]] = {}
+    declared: dict[str, dataclasses.Field[Any]] = {}
+    for name, recipe in RECIPES.items():
+        for setting in dataclasses.fields(recipe):
+            declared.setdefault(setting.name, setting)
+            defaults.setdefault(setting.name, {})[name] = setting.default
+    for name, setting in declared.items():
+        flags = [f"--{name.replace('_', '-')}"]
+        if name == "frozen_share":
+            flags.append("--freeze")
+        help_text = f"{setting.metadata['help']} ({_spell_defaults(defaults[name])})"
+        if isinstance(setting.default, bool):
+            group.add_argument(
+                *flags, dest=name, action=argparse.BooleanOptionalAction, default=None, help=help_text
+            )
+        elif isinstance(setting.default, tuple):
+            group.add_argument(
+                *flags, dest=name, type=float, nargs=len(setting.default), metavar="B", help=help_text
+            )
+        else:
+            kind = positive if setting.name.startswith("pairs") else type(setting.default)
+            group.add_argument(*flags, dest=name, type=kind, metavar=_metavar(setting), help=help_text)
+
+
+def _metavar(setting: dataclasses.Field[Any]) -> str:
+    return {int: "N", float: "NUMBER", str: "WORD"}.get(type(setting.default), "N")
+
+
+def _spell_defaults(defaults: dict[str, Any]) -> str:
+    values = list(defaults.values())
+    if all(value == values[0] for value in values):
+        own = "" if len(values) > 1 else f"{next(iter(defaults))}: "
+        return f"{own}{values[0]}"
+    return ", ".join(f"{name}: {value}" for name, value in defaults.items())
+
+
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Collect the settings that were given; what is not given keeps the recipe's default."""
+    from imagereward_ext.reward_training.recipes import RECIPES
+
+    names = {setting.name for recipe in RECIPES.values() for setting in dataclasses.fields(recipe)}
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _is_first_process() -> bool:
+    # accelerate and torchrun number their processes here; a run by itself has no number.
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _hush(message: str) -> None:
+    pass
