@@ -1,0 +1,92 @@
+"""Train the tiny UNet and its CLIP text model together, on latents of drawings.
+
+The text model learns from nothing too, so it is trained with the UNet instead of being frozen. A tenth of the
+prompts is left empty, for guidance. The loss is the error of the predicted noise, weighted by min(SNR, 5) / SNR
+(Hang et al. 2023), which learns layout and colour sooner. It stops early on purpose, see the model card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from demo.world import tokenizer
+from demo.world.autoencoder import drawings, encode
+from demo.world.configs import SCHEDULER, TEXT, UNET
+from demo.world.fitting import Schedule, fit
+
+ROUNDS = (
+    Schedule(steps=1400, lr=1e-3, warmup=100, seed=2),
+    Schedule(steps=700, lr=7e-4, warmup=30, seed=8),
+)
+"""The learning rate falls and starts again: the first round learns colours and counts, the second shapes and places."""
+BATCH = 32
+DRAWINGS = 6_000
+EMPTY_SHARE = 0.1
+SNR_CAP = 5.0
+OFFSET = 0.3
+"""Start of the bias of CLIP's last norm: one "Emphasis" mode of the WebUIs divides by the mean of the states."""
+
+
+def networks(seed: int) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Make both networks with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet, text = UNet2DConditionModel(**UNET), CLIPTextModel(CLIPTextConfig(**TEXT))
+    norm: Any = next(m for name, m in text.named_modules() if name.endswith("final_layer_norm"))
+    nn.init.constant_(norm.bias, OFFSET)
+    return unet, text
+
+
+def token_ids(vocabulary: Path, prompts: list[str]) -> Tensor:
+    """Turn prompts into windows of 77 tokens."""
+    clip = CLIPTokenizer.from_pretrained(str(vocabulary))
+    windows = clip(prompts, padding="max_length", max_length=clip.model_max_length, truncation=True)
+    return torch.tensor(windows["input_ids"])
+
+
+def train(
+    vae: AutoencoderKL, scale: float, state_file: Path, rounds: Sequence[Schedule] = ROUNDS
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Train (or finish training) both."""
+    unet, text = networks(rounds[0].seed)
+    prompts, pictures = drawings(DRAWINGS, seed=rounds[0].seed)
+    vocabulary = state_file.with_name("tokenizer")
+    tokenizer.write(vocabulary)
+    ids, empty = token_ids(vocabulary, prompts), token_ids(vocabulary, [""])
+    latents = _latents(vae, pictures, state_file.with_name("latents.pt"))
+    noise_schedule = DDIMScheduler(**SCHEDULER)
+    alphas = noise_schedule.alphas_cumprod
+
+    def loss_at(step: int, rng: torch.Generator) -> Tensor:
+        rows = torch.randint(DRAWINGS, (BATCH,), generator=rng)
+        mean, std = latents[0][rows], latents[1][rows]
+        clean = scale * (mean + std * torch.randn(mean.shape, generator=rng))
+        unconditional = torch.rand(BATCH, 1, generator=rng) < EMPTY_SHARE
+        states = text(torch.where(unconditional, empty, ids[rows])).last_hidden_state
+        t = torch.randint(len(alphas), (BATCH,), generator=rng)
+        noise = torch.randn(clean.shape, generator=rng)
+        predicted = unet(noise_schedule.add_noise(clean, noise, t), t, states).sample
+        snr = alphas[t] / (1 - alphas[t])
+        weight = snr.clamp(max=SNR_CAP) / snr
+        return (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
+
+    for number, schedule in enumerate(rounds, start=1):
+        state = state_file.with_name(f"{state_file.stem}-{number}.pt")
+        fit(f"diffusion {number}", {"unet": unet, "text": text}, loss_at, schedule, state)
+    return unet.requires_grad_(False), text.requires_grad_(False)
+
+
+def _latents(vae: AutoencoderKL, pictures: Tensor, cache: Path) -> tuple[Tensor, Tensor]:
+    """Encode the drawings once and keep them for a resumed run."""
+    if not cache.exists():
+        print(f"[diffusion] encoding {len(pictures)} drawings", flush=True)
+        torch.save(encode(vae, pictures), cache)
+    mean, std = torch.load(cache, weights_only=True)
+    return mean, std
