@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from imagereward_ext.diffusion import lora, lora_file
+from imagereward_ext.diffusion.checkpoint import CheckpointError
+from imagereward_ext.diffusion.lora import LoraShape
+from imagereward_ext.diffusion.lora_file import LoraOrigin
+from tests.diffusion.tiny_models import tiny_parts
+
+FAMILIES = ("sd1", "sd2", "sdxl")
+SHAPE = LoraShape(rank=4, alpha=2.0, text_encoder=True)
+
+
+def trained(parts, shape=SHAPE):
+    """Put LoRA layers in and give B values, as if trained."""
+    lora.inject(parts, shape, seed=0)
+    stream = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in parts.trainable():
+            parameter.copy_(torch.randn(parameter.shape, generator=stream) * 0.2)
+    return parts
+
+
+def prediction(parts):
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        return parts.predict(latents, torch.tensor([5, 500]), parts.encode(["a cat", "dogs"]))
+
+
+def origin(parts, shape=SHAPE):
+    return LoraOrigin("nice-000010", parts.config, shape, "base.safetensors", "ab" * 32, 512, 512, "Made nicer.",
+                      {"ss_steps": "10"})  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_file_merged_into_the_base_predicts_what_the_trained_layers_predict(family, tmp_path):
+    parts = tiny_parts(tmp_path, family)
+    base = prediction(parts)
+    wanted = prediction(trained(parts))
+    assert (wanted - base).abs().max() > 0.01
+    path = tmp_path / "nice.safetensors"
+    lora_file.write_lora(path, lora.trained_layers(parts), origin(parts))
+    fresh = tiny_parts(tmp_path, family)
+    layers = lora_file.read_lora(path, family)
+    with lora.merged(fresh, layers, 1.0):
+        torch.testing.assert_close(prediction(fresh), wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(prediction(fresh), base, atol=0, rtol=0)
+    with lora.merged(fresh, layers, 0.0):
+        torch.testing.assert_close(prediction(fresh), base, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_switched_off_is_the_base_and_comes_back_after_an_error(family, tmp_path):
+    parts = tiny_parts(tmp_path, family)
+    base = prediction(parts)
+    tuned = prediction(trained(parts))
+    with pytest.raises(ZeroDivisionError), lora.switched_off(parts):
+        torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
+        _ = 1 / 0
+    torch.testing.assert_close(prediction(parts), tuned, atol=0, rtol=0)
+    assert all(p.requires_grad for p in parts.trainable())
+    assert parts.trainable()
+
+
+def test_only_lora_layers_learn_and_they_start_as_nothing(tmp_path):
+    state = torch.random.get_rng_state()
+    parts = tiny_parts(tmp_path)
+    parts.to(torch.device("cpu"), torch.bfloat16)
+    base = prediction(parts)
+    lora.inject(parts, LoraShape(rank=2), seed=3)
+    torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
+    names = [n for m in parts.modules() for n, p in m.named_parameters() if p.requires_grad]
+    assert names
+    assert all("lora_" in name for name in names)
+    assert all(p.dtype == torch.float32 for p in parts.trainable())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("shape", "endings"),
+    [
+        (LoraShape(targets="attention"), {"to_q", "to_k", "to_v", "to_out.0"}),
+        (LoraShape(), {"to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"}),
+    ],
+)
+def test_the_targets_are_the_ones_asked_for(shape, endings, tmp_path):
+    parts = tiny_parts(tmp_path)
+    lora.inject(parts, shape, seed=0)
+    found = lora.trained_layers(parts)
+    assert set(found) == {"unet"}
+    assert {e for e in endings for path in found["unet"] if path.endswith(e)} == endings
+    assert all(path.endswith(tuple(endings)) for path in found["unet"])
+
+
+def test_names_are_those_of_the_webuis():
+    path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    assert lora_file.to_file_name("sd1", "unet", path) == (
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    )
+    text = "text_model.encoder.layers.0.self_attn.q_proj"
+    assert (
+        lora_file.to_file_name("sd2", "text_0", text)
+        == "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    )
+    assert lora_file.to_file_name("sdxl", "text_1", text).startswith("lora_te2_text_model_encoder")
+    assert lora_file.to_file_name("sdxl", "text_0", text).startswith("lora_te1_text_model_encoder")
+    for component, inner in (("unet", "mid_block.attentions.0.transformer_blocks.3.ff.net.0.proj"),
+                             ("unet", "up_blocks.1.attentions.2.transformer_blocks.0.attn2.to_out.0"),
+                             ("text_1", "text_model.encoder.layers.11.mlp.fc2")):  # fmt: skip
+        name = lora_file.to_file_name("sdxl", component, inner)
+        assert lora_file.from_file_name("sdxl", name) == (component, inner)
+    with pytest.raises(CheckpointError, match="renamed"):
+        lora_file.to_file_name("sd1", "text_0", "encoder.layers.0.self_attn.q_proj")
+
+
+def test_metadata_card_and_preview_are_what_the_webuis_read(tmp_path):
+    parts = trained(tiny_parts(tmp_path))
+    path = tmp_path / "nice.safetensors"
+    lora_file.write_lora(path, lora.trained_layers(parts), origin(parts), Image.new("RGB", (16, 16)))
+    with safe_open(path, "pt") as file:
+        said, names = file.metadata(), list(file.keys())
+        rank = next(file.get_tensor(n).shape[0] for n in names if n.endswith("lora_down.weight"))
+        alphas = {float(file.get_tensor(n)) for n in names if n.endswith(".alpha")}
+    assert (rank, alphas) == (4, {2.0})
+    expected = {"ss_base_model_version": "sd_v1", "ss_v2": "False", "ss_network_dim": "4", "ss_network_alpha": "2.0",
+                "ss_network_module": "networks.lora", "ss_steps": "10", "modelspec.prediction_type": "epsilon",
+                "modelspec.architecture": "stable-diffusion-v1/lora", "modelspec.sai_model_spec": "1.0.1",
+                "modelspec.title": "nice-000010", "modelspec.resolution": "512x512"}  # fmt: skip
+    assert expected.items() <= said.items()
+    assert len(said["sshs_model_hash"]) == 64
+    assert len(said["sshs_legacy_hash"]) == 8
+    assert json.loads(path.with_suffix(".json").read_text())["sd version"] == "SD1"
+    assert Image.open(path.with_suffix(".png")).size == (16, 16)
+
+
+def test_the_hash_is_over_the_tensors_bytes(tmp_path):
+    import hashlib
+
+    parts = trained(tiny_parts(tmp_path))
+    path = tmp_path / "nice.safetensors"
+    lora_file.write_lora(path, lora.trained_layers(parts), origin(parts))
+    content = path.read_bytes()
+    tensors = content[8 + int.from_bytes(content[:8], "little") :]
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["sshs_model_hash"] == hashlib.sha256(tensors).hexdigest()
+
+
+def test_a_lora_of_another_model_is_refused_and_leaves_the_base_alone(tmp_path):
+    parts = trained(tiny_parts(tmp_path, "sdxl"))
+    path = tmp_path / "xl.safetensors"
+    lora_file.write_lora(path, lora.trained_layers(parts), origin(parts))
+    with pytest.raises(CheckpointError, match="is no layer of a SD1 LoRA"):
+        lora_file.read_lora(path, "sd1")
+    other, base = tiny_parts(tmp_path, "sd1"), prediction(tiny_parts(tmp_path, "sd1"))
+    layers = {"unet": lora_file.read_lora(path, "sdxl")["unet"]}
+    with pytest.raises(CheckpointError, match="does not fit"), lora.merged(other, layers, 1.0):
+        pass
+    torch.testing.assert_close(prediction(other), base, atol=0, rtol=0)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageStat
+
+from imagereward_ext.cli import compare, main
+from imagereward_ext.diffusion import lora_file
+from imagereward_ext.diffusion.lora import LoraLayer
+from imagereward_ext.evaluation.trials import Trials, make_candidates, recommended, win_matrix
+from tests.refl.world import PROMPTS, load_taste, make_checkpoint, silent, tiny_config
+
+
+def redness(images, prompts):
+    return [ImageStat.Stat(image).mean[0] / 255 for image in images]
+
+
+def greenness(images, prompts):
+    return [ImageStat.Stat(image).mean[1] / 255 for image in images]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A checkpoint and a LoRA that was trained to make it redder."""
+    from imagereward_ext.refl.training import train
+
+    folder = tmp_path_factory.mktemp("trials")
+    config = tiny_config(folder, updates=12, learning_rate=2e-2, kl_weight=0.0, guard=False)
+    outcome = train(config, load_taste, silent)
+    (folder / "held-out.txt").write_text("\n".join(PROMPTS[:6]))
+    return folder, folder / "model" / "tiny.safetensors", outcome.lora
+
+
+def command(world, output, *more):
+    folder, base, lora = world
+    return main(["compare", str(base), str(lora), "--prompts", str(folder / "held-out.txt"), "--output", str(output),
+                 "--scorer", "red", "--scorer", "green", "--steps", "4", "--sampler", "ddpm", "--guidance", "1", "--cpu",
+                 *more])  # fmt: skip
+
+
+def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "_score", lambda _, name: {"red": redness, "green": greenness}[name])
+    assert (
+        command(world, tmp_path, "--lora-weight", "0", "--lora-weight", "1", "--seeds", "2", "--keep-images")
+        == 0
+    )
+    data = json.loads((tmp_path / "comparison.json").read_text())
+    stem = world[2].stem
+    off, on = data["candidates"][f"{stem} x 0"], data["candidates"][f"{stem} x 1"]
+    assert off["difference"]["red"]["value"] == 0
+    assert off["win_rate"]["red"]["value"] == 0.5
+    assert on["difference"]["red"]["low"] > 0
+    assert on["win_rate"]["red"]["value"] > 0.9
+    assert on["difference"]["red"]["value"] > on["difference"]["green"]["value"]
+    assert len(data["prompts"]) == 12
+    page = (tmp_path / "comparison.md").read_text()
+    assert "By red" in page
+    assert "Win rates by green" in page
+    assert "recommended weight" in page or "no weight beats the base" in page
+    with Image.open(tmp_path / "comparison-contact-sheet.png") as sheet:
+        assert sheet.width > 3 * 192
+    assert len(list((tmp_path / "images").glob("*/*.png"))) == 3 * 12
+    assert "difference to the base" in capsys.readouterr().out
+
+
+def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, capsys):
+    folder, base, lora = world
+    prompts = str(folder / "held-out.txt")
+    cases = {
+        "does not exist": [str(folder / "none.safetensors"), str(lora), "--prompts", prompts],
+        "is no LoRA": [str(base), str(base), "--prompts", prompts],
+        "is a LoRA": [str(lora), str(lora), "--prompts", prompts],
+        "cannot be read": [str(base), str(lora), "--prompts", str(folder / "none.txt")],
+        "choose one of ddpm": [str(base), str(lora), "--prompts", prompts, "--sampler", "euler"],
+        "name each once": [str(base), str(lora), str(lora), "--prompts", prompts],
+    }
+    for words, arguments in cases.items():
+        assert main(["compare", *arguments, "--output", str(tmp_path / "out"), "--cpu"]) != 0
+        error = capsys.readouterr().err.strip()
+        assert words in error
+        assert "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def some_trials(**scores):
+    found = make_candidates([Path("one.safetensors")], [0.5, 1.0])
+    trials = Trials(["a", "b", "c", "d"], found)
+    for candidate, kind in zip(found, ("base", "half", "whole"), strict=True):
+        trials.scores[candidate.label] = {name: values[kind] for name, values in scores.items()}
+    return trials
+
+
+def test_the_recommended_weight_is_the_one_all_scorers_like():
+    trained = {"base": [0, 0, 0, 0], "half": [1, 1, 1, -1], "whole": [2, 2, 2, 2]}
+    held_out = {"base": [0, 0, 0, 0], "half": [1, 1, 1, 1], "whole": [-1, -1, -1, 1]}
+    (choice,) = recommended(some_trials(trained=trained, held_out=held_out)).values()
+    assert choice is not None
+    assert choice.weight == 0.5
+    bad = {"base": [0, 0, 0, 0], "half": [-1, -1, -1, -1], "whole": [-1, -1, -1, -1]}
+    assert list(recommended(some_trials(trained=trained, held_out=bad, other=bad)).values()) == [None]
+
+
+def test_the_win_matrix_is_complementary():
+    trials = some_trials(x={"base": [0, 0, 0, 0], "half": [1, -1, 1, 0], "whole": [2, 2, -2, 2]})
+    matrix = win_matrix(trials, "x")
+    assert matrix[0][0] is None
+    assert matrix[1][0] == (2 + 0.5) / 4
+    for a in range(3):
+        for b in range(3):
+            if a != b:
+                assert matrix[a][b] + matrix[b][a] == pytest.approx(1)
+
+
+def test_files_of_other_makers_and_broken_ones(tmp_path):
+    """A file that cannot be merged is refused before anything is generated."""
+    make_checkpoint(tmp_path)
+    from safetensors.torch import save_file
+
+    layer = LoraLayer(torch.zeros(2, 2), torch.zeros(2, 2), 1.0)
+    tensors = lora_file.to_tensors(
+        "sd1", {"unet": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": layer}}
+    )
+    save_file(tensors | {"lora_unet_x.lora_mid.weight": layer.up.clone()}, tmp_path / "locon.safetensors")
+    (tmp_path / "p.txt").write_text("a cat")
+    code = main(["compare", str(tmp_path / "tiny.safetensors"), str(tmp_path / "locon.safetensors"), "--prompts",
+                 str(tmp_path / "p.txt"), "--output", str(tmp_path / "out"), "--cpu"])  # fmt: skip
+    assert code == 1

@@ -1,0 +1,101 @@
+"""A host for tests of what stands on the seam: it keeps settings and flags, and makes nothing."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from PIL import ImageFont
+
+from imagereward_ext.hosts import Checkpoint, Host, Sample
+
+
+class FakeHost(Host):
+    name = "test"
+
+    def __init__(self, folder: Path, **flags: Any) -> None:
+        self.folder = folder
+        self.flags = flags
+        self.options: dict[str, Any] = {}
+        self.told: list[str] = []
+        self.cut_short = False
+        self.stop = False
+
+    def data_folder(self) -> Path:
+        return self.folder
+
+    def models_folder(self) -> Path:
+        return self.folder / "models"
+
+    def lora_folder(self) -> Path:
+        return self.folder / "models" / "Lora"
+
+    def save_folder(self) -> Path:
+        return self.folder / "saved"
+
+    def option(self, name: str, default: Any = None) -> Any:
+        return self.options.get(name, default)
+
+    def flag(self, name: str, default: Any = None) -> Any:
+        return self.flags.get(name, default)
+
+    def device(self) -> str:
+        return "cpu"
+
+    def queue(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def stopped(self) -> bool:
+        return self.stop
+
+    def half_done(self) -> bool:
+        return self.cut_short
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
+    def expect(self, batches: int, steps: int) -> None:
+        pass
+
+    def generate(self, job: Any) -> Any:
+        raise AssertionError("these tests start no generation")
+
+    def fix_seeds(self, job: Any) -> None:
+        pass
+
+    def hires_prompts(self, job: Any) -> tuple[str, str]:
+        return "", ""
+
+    def masks_per_image(self, job: Any) -> int:
+        return 0
+
+    def grid_of(self, images: list[Any], job: Any) -> Any | None:
+        return None
+
+    def grid_infotext(self, job: Any) -> str:
+        return ""
+
+    def save_grid(self, grid: Any, job: Any, sample: Sample) -> None:
+        pass
+
+    def shows_grid(self) -> bool:
+        return False
+
+    def text_of(self, image: Any) -> str:
+        return str(image.info.get("parameters", ""))
+
+    def font(self, size: int) -> Any:
+        return ImageFont.load_default()
+
+    def save_sample(self, job: Any, sample: Sample) -> None:
+        pass
+
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.folder / "model.safetensors")
+
+    def make_room(self) -> None:
+        pass
+
+    def restore(self) -> None:
+        pass

@@ -1,0 +1,122 @@
+import importlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from imagereward_ext import hosts
+from imagereward_ext.errors import UsageError
+from tests.hosting import ROOT
+
+
+@pytest.mark.parametrize(
+    ("packages", "expected"),
+    [
+        ((), ("a1111", "A1111")),
+        (("modules_forge",), ("forge", "Forge")),
+        (("modules_forge", "ldm_patched"), ("reforge", "ReForge")),
+    ],
+)
+def test_hosts_are_told_apart_by_their_packages(monkeypatch, packages, expected):
+    monkeypatch.setattr(hosts, "find_spec", lambda name: object() if name in packages else None)
+    assert hosts.which_host() == expected
+
+
+def test_outside_a_webui_the_error_says_so():
+    hosts.current_host.cache_clear()
+    with pytest.raises(UsageError, match="needs a running Stable Diffusion WebUI"):
+        hosts.current_host()
+
+
+def test_importing_the_seam_loads_no_host():
+    importlib.import_module("imagereward_ext.hosts")
+    assert "imagereward_ext.hosts.a1111" not in sys.modules
+
+
+START = """
+import sys, time
+sys.argv = ["launch.py", "--skip-install", "--data-dir", sys.argv[1]]
+sys.path.insert(0, {host!r})
+import gradio, torch, fastapi
+from modules import shared, scripts, images, sd_models, processing, script_callbacks, scripts_postprocessing, sd_vae
+{prepare}
+sys.path.insert(0, {root!r})
+before = set(sys.modules)
+start = time.process_time()
+exec(compile(open({script!r}).read(), {script!r}, "exec"), {{"__name__": "imagereward"}})
+seconds = time.process_time() - start
+new = sorted({{name.split(".")[0] for name in set(sys.modules) - before}})
+print(f"{{seconds:.4f}}", *new)
+"""
+
+
+def test_executing_the_script_loads_no_model_library_and_takes_no_time(tmp_path):
+    pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
+    pytest.importorskip("diffusers", reason="the demo host draws with diffusers")
+    code = textwrap.dedent(START).format(
+        host=str(ROOT / "demo" / "host"),
+        root=str(ROOT),
+        script=str(ROOT / "scripts" / "imagereward.py"),
+        prepare="for name in [n for n in sys.modules if n.split('.')[0] in ('transformers', 'diffusers', 'peft')]:\n"
+        "    del sys.modules[name]",
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        for _ in range(2)
+    ]
+    seconds, new = min((float(r.stdout.split()[0]), r.stdout.split()[1:]) for r in runs)
+    assert not {"transformers", "diffusers", "peft", "accelerate", "torch", "torchvision"} & set(new), new
+    assert "imagereward_ext" in new
+    assert seconds < 0.15, (
+        "under 50 ms on an idle machine (docs/hosts.md); the bound leaves room for a busy one"
+    )
+
+
+def test_install_installs_nothing_and_says_nothing(tmp_path):
+    def versions():
+        code = "from importlib.metadata import distributions as d; print(sorted((x.name, x.version) for x in d()))"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    before = versions()
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "install.py")], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert versions() == before
+
+
+def test_install_names_what_is_missing_in_one_line_and_honours_skip_install(tmp_path):
+    code = (
+        "import importlib.util, runpy, sys\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'safetensors' else real(name, *a)\n"
+        f"sys.argv = ['install.py', *sys.argv[1:]]\nrunpy.run_path({str(ROOT / 'install.py')!r})"
+    )
+
+    def output(*arguments, **environment):
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment or None
+        ).stdout
+
+    assert output().count("\n") == 1 and "safetensors not found" in output()
+    assert output("--skip-install") == ""
+    assert output(COMMANDLINE_ARGS="--api --skip-install", PATH="") == ""
+
+
+def test_preload_adds_our_flags():
+    import argparse
+    import runpy
+
+    parser = argparse.ArgumentParser()
+    runpy.run_path(str(ROOT / "preload.py"))["preload"](parser)
+    arguments = parser.parse_args(
+        ["--imagereward-dir", "/m", "--imagereward-device", "cpu", "--imagereward-no-download"]
+    )
+    assert (arguments.imagereward_dir, arguments.imagereward_device) == ("/m", "cpu")
+    assert (
+        arguments.imagereward_no_download is True and parser.parse_args([]).imagereward_no_download is False
+    )

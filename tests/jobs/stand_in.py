@@ -1,0 +1,50 @@
+"""An engine that trains nothing but speaks the run folder's protocol, for tests of what is around it.
+
+It takes the place of the engine inside a real training process, so that locks, signals and pipes are real.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.jobs import child
+from imagereward_ext.refl.stopping import StopRequest
+
+
+def engine(order):
+    time.sleep(order.config.get("loading", 0))
+    folder = order.folder
+    if order.config.get("fails"):
+        raise ImageRewardError("the checkpoint model.safetensors does not exist")
+    if not order.resume:
+        (folder / "states").mkdir()
+        (folder / "config.json").write_text(json.dumps({"config": dict(order.config)}))
+    else:
+        (folder / "stop").unlink(missing_ok=True)  # as RunFolder.open does
+    step = max((int(path.name[5:]) for path in (folder / "states").glob("step-*")), default=0)
+    with StopRequest(folder / "stop") as stop:
+        while step < order.config["updates"] and not stop:
+            time.sleep(order.config.get("seconds", 0.05))
+            step += 1
+            event(folder, kind="update", step=step, reward=step / 10, seconds=0.05, memory=0.5)
+            (folder / "states" / f"step-{step:06d}").mkdir(exist_ok=True)
+    ending = "asked" if stop else "finished"
+    lora = folder / f"{order.name}-{step:06d}.safetensors"
+    lora.write_bytes(b"lora")
+    event(folder, kind="end", step=step, ending=ending, reason="done", lora=lora.name)
+    atexit.register(time.sleep, order.config.get("ending", 0))
+    return SimpleNamespace(ending=ending, reason=f"after {step}", step=step, lora=lora, lora_step=step)
+
+
+def event(folder: Path, **values) -> None:
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps(values) + "\n")
+    child.report(values)
+
+
+child._engine = engine

@@ -1,0 +1,359 @@
+"""The trainer with real processes in which a stand-in takes the engine's place."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from imagereward_ext.jobs import child, process, runs
+from imagereward_ext.jobs.lock import Lock, holder
+from imagereward_ext.jobs.order import JobError, Order, read_order
+from imagereward_ext.jobs.trainer import Trainer
+
+ROOT = process.ROOT
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch):
+    start = process._START.replace("sys.exit(", "import tests.jobs.stand_in; sys.exit(")
+    monkeypatch.setattr(process, "_START", start)
+
+
+@pytest.fixture
+def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    for run in world.trainer.runs():
+        if run.pid:
+            process.kill(run.pid)
+    world.trainer.wait(PATIENCE)
+
+
+class World:
+    def __init__(self, folder):
+        self.folder = folder
+        self.calls = []
+        self.trainer = self.new_trainer()
+
+    def new_trainer(self):
+        return Trainer(
+            self.folder / "runs",
+            lambda order: self.calls.append(("before", order.name)),
+            lambda order: self.calls.append(("after", order.name)),
+            self.folder / "locks",
+        )
+
+    def order(self, name="run", **config):
+        settings = {"name": name, "output": str(self.folder / "runs"), "updates": 3}
+        more = {key: config.pop(key) for key in ("survive", "device") if key in config}
+        return Order({**settings, **config}, **more)
+
+    def until(self, name, *states, step=0, trainer=None):
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            run = (trainer or self.trainer).run(name)
+            if run.state in states and run.step >= step:
+                return run
+            assert time.monotonic() < deadline, f"{run} is not {states}\n{self.log(name)}"
+            time.sleep(0.02)
+
+    def log(self, name):
+        return runs.log_tail(self.folder / "runs" / name, 50)
+
+
+def test_a_run_goes_from_start_to_lora_and_room_is_made_around_it(world):
+    run = world.trainer.start(world.order())
+    assert run.state in (runs.WAITING, runs.STARTING)
+    assert world.trainer.busy().name == "run" if world.trainer.busy() else run.state == runs.WAITING
+    end = world.until("run", runs.FINISHED)
+    assert world.trainer.wait(PATIENCE)
+    assert (end.step, end.updates, end.lora) == (3, 3, "run-000003")
+    assert world.calls == [("before", "run"), ("after", "run")]
+    assert world.trainer.busy() is None
+    assert "update 3: reward 0.300" in world.log("run")
+
+
+def test_it_is_a_child_in_a_group_of_its_own_that_holds_its_locks(world):
+    world.trainer.start(world.order(updates=1000))
+    run = world.until("run", runs.RUNNING, step=1)
+    assert os.getpgid(run.pid) == run.pid != os.getpgid(0)
+    assert holder(process.device_lock("auto", world.folder / "locks"))["pid"] == run.pid
+    world.trainer.stop("run", now=True)
+    assert world.until("run", runs.KILLED)
+
+
+def test_stop_ends_within_one_update_and_resume_goes_on(world):
+    world.trainer.start(world.order(updates=8, seconds=0.3))
+    world.until("run", runs.RUNNING, step=2)
+    asked_at = world.trainer.stop("run").step
+    stopped = world.until("run", runs.STOPPED)
+    assert asked_at <= stopped.step <= asked_at + 1
+    assert stopped.resumable
+    world.trainer.wait(PATIENCE)
+    world.trainer.resume("run")
+    end = world.until("run", runs.FINISHED)
+    assert (end.step, end.starts) == (8, 2)
+    steps = [
+        e["step"] for e in runs.read_events(world.folder / "runs/run", 0).events if e["kind"] == "update"
+    ]
+    assert steps == list(range(1, 9)), "the resumed run goes on where the first one stopped"
+
+
+def test_a_generation_waits_for_a_process_that_only_has_to_end(world):
+    world.trainer.start(world.order(updates=4, seconds=0.5, ending=3.0))
+    world.until("run", runs.RUNNING)
+    assert world.trainer.busy_for_long().name == "run", "a training that goes on is not waited for"
+    world.until("run", runs.FINISHED, runs.COMPARING)
+    assert world.trainer.busy() is not None, "the process is still there"
+    assert world.trainer.busy_for_long() is None
+
+
+def test_stop_while_it_still_loads_ends_it_too(world):
+    world.trainer.start(world.order(loading=60))
+    world.until("run", runs.STARTING)
+    started = time.monotonic()
+    world.trainer.stop("run")
+    stopped = world.until("run", runs.STOPPED)
+    assert time.monotonic() - started < 20
+    assert "before the first update" in stopped.reason
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_run_is_told_cleaned_up_and_resumed(world, how):
+    world.trainer.start(world.order(updates=6, seconds=0.1))
+    run = world.until("run", runs.RUNNING, step=2)
+    os.kill(run.pid, how)
+    killed = world.until("run", runs.KILLED)
+    assert killed.resumable
+    assert f"signal {int(how)}" in killed.reason
+    assert world.trainer.wait(PATIENCE)
+    assert world.calls[-1] == ("after", "run"), "the checkpoint comes back after a kill"
+    world.trainer.resume("run")
+    assert world.until("run", runs.FINISHED).step == 6
+
+
+def test_an_error_of_the_engine_is_shown_as_it_is(world):
+    world.trainer.start(world.order(fails=True))
+    failed = world.until("run", runs.FAILED)
+    assert failed.reason == "the checkpoint model.safetensors does not exist"
+    assert not failed.resumable
+    world.trainer.wait(PATIENCE)
+    assert world.calls == [("before", "run"), ("after", "run")]
+
+
+def test_an_error_while_room_is_made_ends_the_run_before_it_starts(world):
+    def no_room(order):
+        raise RuntimeError("the WebUI would not let go")
+
+    trainer = Trainer(
+        world.folder / "runs", no_room, lambda o: world.calls.append("after"), world.folder / "locks"
+    )
+    trainer.start(world.order())
+    failed = world.until("run", runs.FAILED, trainer=trainer)
+    assert failed.reason == "the WebUI would not let go"
+    assert trainer.wait(PATIENCE)
+    assert world.calls == ["after"]
+
+
+def test_start_pressed_twice_starts_once(world):
+    world.trainer.start(world.order(updates=5))
+    with pytest.raises(JobError, match=r"'run' exists already and is (waiting|starting|running)"):
+        world.trainer.start(world.order(updates=5))
+    assert world.until("run", runs.FINISHED).starts == 1
+
+
+def test_start_pressed_at_the_same_moment_starts_once(world):
+    refused = []
+
+    def press():
+        try:
+            world.trainer.start(world.order(updates=2))
+        except JobError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=press) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 7
+    assert world.until("run", runs.FINISHED).starts == 1
+    world.trainer.wait(PATIENCE)
+    assert world.calls == [("before", "run"), ("after", "run")]
+
+
+def test_runs_wait_in_a_queue_and_can_be_taken_out(world):
+    world.trainer.start(world.order("first", updates=20))
+    world.until("first", runs.RUNNING)
+    world.trainer.start(world.order("second"))
+    world.trainer.start(world.order("third"))
+    assert [world.trainer.run(name).state for name in ("second", "third")] == [runs.WAITING] * 2
+    assert world.trainer.stop("second").state == runs.STOPPED
+    world.until("third", runs.FINISHED)
+    world.trainer.wait(PATIENCE)
+    assert [name for what, name in world.calls if what == "before"] == ["first", "third"]
+
+
+def test_two_trainings_of_one_device_are_refused_whoever_starts_them(world):
+    other = Lock(process.device_lock("auto", world.folder / "locks"))
+    assert other.take({"name": "somebody else's"})
+    world.trainer.start(world.order())
+    failed = world.until("run", runs.FAILED)
+    assert "another training uses this device" in failed.reason
+    other.release()
+    world.trainer.wait(PATIENCE)
+    world.trainer.resume("run")
+    world.until("run", runs.FINISHED)
+
+
+def test_two_devices_have_two_locks(tmp_path):
+    assert process.device_lock("cuda:0", tmp_path) != process.device_lock("cuda:1", tmp_path)
+
+
+def webui_that_starts(world, survive):
+    """Another process that starts a run as a WebUI does, and is then killed."""
+    code = f"""
+import time
+from pathlib import Path
+from imagereward_ext.jobs import process
+process._START = process._START.replace("sys.exit(", "import tests.jobs.stand_in; sys.exit(")
+from imagereward_ext.jobs.trainer import Trainer
+from imagereward_ext.jobs.order import Order
+runs = {str(world.folder / "runs")!r}
+trainer = Trainer(Path(runs), lambda o: None, lambda o: None, Path({str(world.folder / "locks")!r}))
+config = {{"name": "run", "output": runs, "updates": 30, "seconds": 0.1}}
+trainer.start(Order(config, survive={survive}))
+trainer.start(Order({{"name": "later", "output": runs, "updates": 1}}))
+time.sleep(60)
+"""
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+
+
+def appear(world):
+    deadline = time.monotonic() + PATIENCE
+    while not (world.folder / "runs/run/events.jsonl").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_run_ends_with_the_webui_however_that_ends(world):
+    webui = webui_that_starts(world, survive=False)
+    appear(world)
+    webui.kill()
+    webui.wait()
+    stopped = world.until("run", runs.STOPPED)
+    assert 0 < stopped.step < 30
+    assert stopped.resumable
+    assert world.trainer.run("later").state == runs.WAITING, "a queue waits for a person after a restart"
+
+
+def test_a_run_that_may_survive_is_found_again_and_watched(world):
+    webui = webui_that_starts(world, survive=True)
+    appear(world)
+    webui.kill()
+    webui.wait()
+    assert world.until("run", runs.RUNNING)
+    restarted = world.new_trainer()
+    assert restarted.busy().name == "run"
+    world.until("run", runs.FINISHED, trainer=restarted)
+    world.until("later", runs.FINISHED, trainer=restarted)
+    assert restarted.wait(PATIENCE)
+    assert world.calls == [("after", "run"), ("before", "later"), ("after", "later")]
+
+
+def test_an_orphan_can_be_stopped(world):
+    webui = webui_that_starts(world, survive=True)
+    appear(world)
+    webui.kill()
+    webui.wait()
+    restarted = world.new_trainer()
+    restarted.stop("run")
+    assert world.until("run", runs.STOPPED, trainer=restarted).step < 30
+
+
+def test_a_waiting_run_of_an_earlier_webui_starts_when_asked(world):
+    replace(world.order(), queued_at=1.0).write()
+    trainer = world.new_trainer()
+    assert trainer.run("run").state == runs.WAITING
+    assert trainer.busy() is None
+    trainer.resume("run")
+    world.until("run", runs.FINISHED, trainer=trainer)
+
+
+def test_only_names_of_known_runs_lead_anywhere(world):
+    world.trainer.start(world.order())
+    world.until("run", runs.FINISHED)
+    (world.folder / "elsewhere").mkdir()
+    for name in ("../elsewhere", "..", ".", "", "run/../run", str(world.folder / "runs" / "run"), "none"):
+        with pytest.raises(JobError, match="there is no run"):
+            world.trainer.path(name)
+    for name in ("../up", "a/b"):
+        with pytest.raises(JobError, match="cannot be the name"):
+            world.trainer.start(world.order(name))
+    assert not (world.folder / "up").exists()
+
+
+def test_delete_takes_finished_runs_only(world):
+    world.trainer.start(world.order(updates=30))
+    world.until("run", runs.RUNNING)
+    with pytest.raises(JobError, match="stop it first"):
+        world.trainer.delete("run")
+    world.trainer.stop("run")
+    world.until("run", runs.STOPPED)
+    world.trainer.wait(PATIENCE)
+    world.trainer.delete("run")
+    assert world.trainer.runs() == []
+
+
+def test_events_are_read_once_each_and_from_the_start_after_a_resume_shortened_them(world):
+    world.trainer.start(world.order(updates=4))
+    world.until("run", runs.FINISHED)
+    folder = world.folder / "runs/run"
+    first = runs.read_events(folder, 0)
+    assert [event["step"] for event in first.events] == [1, 2, 3, 4, 4]
+    with (folder / "events.jsonl").open("a") as file:
+        file.write('{"kind": "update", "step": 5}\n{"kind": "upd')
+    more = runs.read_events(folder, first.position)
+    assert [event["step"] for event in more.events] == [5]
+    (folder / "events.jsonl").write_text('{"kind": "update", "step": 1}\n')
+    assert [event["step"] for event in runs.read_events(folder, more.position).events] == [1]
+
+
+def test_an_order_without_permission_is_one_clear_line(world):
+    (world.folder / "runs").write_text("a file, no folder")
+    with pytest.raises(JobError, match="cannot be written"):
+        world.trainer.start(world.order())
+
+
+def test_an_order_survives_its_file(world):
+    order = replace(world.order(), device="cuda:1", survive=True, generate=True)
+    order.write()
+    assert read_order(order.folder) == order
+
+
+def test_the_process_sees_the_gpu_it_was_given(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert process.environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert process.environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "5"
+    assert process.environment("cpu")["CUDA_VISIBLE_DEVICES"] == "3,5"
+
+
+def test_the_pipe_to_the_webui_ends_a_process_that_takes_too_long(tmp_path, monkeypatch):
+    ended = threading.Event()
+    read, write = os.pipe()
+    monkeypatch.setattr(child, "SECONDS_AFTER_THE_WEBUI", 0.05)
+    monkeypatch.setattr(sys, "stdin", os.fdopen(read))
+    child._end_with_the_webui(tmp_path / "stop", lambda code: ended.set())
+    assert not ended.wait(0.2)
+    os.close(write)
+    assert ended.wait(5)
+    assert (tmp_path / "stop").exists(), "it was asked before it was ended"

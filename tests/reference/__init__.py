@@ -1,0 +1,1 @@
+"""Scores of the reference implementation, and the script that makes them again."""

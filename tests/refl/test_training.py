@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from imagereward_ext.diffusion import lora
+from imagereward_ext.diffusion.checkpoint import read_tensors
+from imagereward_ext.diffusion.parts import DiffusionParts
+from imagereward_ext.refl import training as training_module
+from imagereward_ext.refl.processes import Processes
+from imagereward_ext.refl.rewards import parse_mix
+from imagereward_ext.refl.session import load_session, read_inputs
+from imagereward_ext.refl.training import Training, TrainingError, resume, train
+from tests.refl.world import load_taste, make_checkpoint, silent, tiny_config
+
+
+def weights(outcome) -> dict[str, torch.Tensor]:
+    return read_tensors(outcome.lora)
+
+
+def run(folder, name="run", **changes):
+    return train(tiny_config(folder, name=name, **changes), load_taste, silent)
+
+
+def events(outcome, kind):
+    lines = (outcome.folder / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["kind"] == kind]
+
+
+# Adam turns rounding into steps where a gradient is about zero: a hundredth of the rate is rounding, a wrong
+# gradient is whole steps of 1e-3.
+ROUNDING = 2e-5
+
+
+def same(first, second, atol=ROUNDING) -> None:
+    a, b = weights(first), weights(second)
+    assert a.keys() == b.keys()
+    assert any(tensor.abs().max() > 0 for key, tensor in a.items() if "lora_up" in key)
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], atol=atol, rtol=0, msg=key)
+
+
+def test_the_reward_rises_in_20_updates(tmp_path):
+    outcome = run(tmp_path, updates=20, check_every=20, learning_rate=2e-2, kl_weight=1e-6, guard=False)
+    first, last = events(outcome, "check")[0], events(outcome, "check")[-1]
+    assert outcome.ending == "finished"
+    assert last["reward"] > first["reward"] + 0.05
+    update = events(outcome, "update")[-1]
+    expected = {"step", "reward", "reward_spread", "phi", "kl", "loss", "gradient", "lr", "seconds", "memory"}
+    assert expected <= update.keys()
+
+
+def gradients(folder, **changes) -> float:
+    """Return the largest gradient that one update's loss gives the LoRA, and check that nothing else got one."""
+    config = tiny_config(folder, **changes)
+    processes = Processes(cpu=True)
+    session = load_session(config, read_inputs(config), processes, load_taste, print)
+    run_folder = training_module.RunFolder.create(config)
+    training = Training(session, run_folder, processes, silent)
+    training._refresh_pool()
+    training._accumulate()
+    frozen = [p for m in session.parts.modules() for n, p in m.named_parameters() if "lora_" not in n]
+    frozen += [p for scorer, _ in session.reward.scorers for m in scorer.modules() for p in m.parameters()]
+    assert frozen
+    assert all(p.grad is None for p in frozen)
+    return max(float(p.grad.abs().max()) for p in session.parts.trainable() if p.grad is not None)
+
+
+def test_lora_gets_gradients_and_nothing_else_does(tmp_path):
+    assert gradients(tmp_path) > 0
+
+
+def test_a_detached_decode_is_noticed(tmp_path, monkeypatch):
+    whole = DiffusionParts.decode
+    monkeypatch.setattr(DiffusionParts, "decode", lambda self, latents: whole(self, latents.detach()))
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        gradients(tmp_path, kl_weight=0.0)
+
+
+def test_the_roll_out_keeps_no_gradient_and_stops_late(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(*args, **kwargs):
+        stop = training_roll_out(*args, **kwargs)
+        seen.append((stop.latents.requires_grad, list(args[5])))
+        return stop
+
+    from imagereward_ext.refl import algorithm
+
+    training_roll_out = algorithm.roll_out
+    monkeypatch.setattr(algorithm, "roll_out", spy)
+    run(tmp_path, updates=4, steps=6, first_step=3, last_step=5)
+    assert not any(kept for kept, _ in seen)
+    assert {index for _, stops in seen for index in stops} == {3, 4, 5}
+
+
+def test_the_distance_term_holds_the_lora_back(tmp_path):
+    free = run(tmp_path, "free", updates=6, kl_weight=0.0, learning_rate=5e-3)
+    held = run(tmp_path, "held", updates=6, kl_weight=10.0, learning_rate=5e-3)
+    assert events(held, "check")[-1]["distance"] < 0.7 * events(free, "check")[-1]["distance"]
+
+
+# ------------------------------------------------------------------------------------------ equal trajectories
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    return folder, run(folder, "reference", prior_weight=0.1, prior_images=4)
+
+
+PRIOR = {"prior_weight": 0.1, "prior_images": 4}
+
+
+def test_accumulated_micro_batches_are_one_batch(reference):
+    folder, whole = reference
+    same(whole, run(folder, "halves", micro_batch=2, **PRIOR))
+    same(whole, run(folder, "uneven", micro_batch=3, **PRIOR))
+
+
+def test_gradient_checkpointing_changes_nothing(reference):
+    folder, plain = reference
+    same(plain, run(folder, "checkpointed", gradient_checkpointing=True, **PRIOR))
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_resumed_run_ends_with_the_same_weights(reference, cut):
+    folder, whole = reference
+    name = f"cut-{cut}"
+
+    def ask_to_stop(event):
+        if event["kind"] == "update" and event["step"] == cut:
+            (folder / "runs" / name / "stop").touch()
+
+    first = train(tiny_config(folder, name=name, **PRIOR), load_taste, ask_to_stop)
+    assert (first.ending, first.step) == ("asked", cut)
+    second = resume(str(folder / "runs"), name, {}, load_taste, silent)
+    assert (second.ending, second.step) == ("finished", 3)
+    same(whole, second, atol=0)
+    assert [e["step"] for e in events(second, "update")] == [1, 2, 3]
+
+
+def test_a_run_killed_between_two_states_resumes_from_the_older_one(reference):
+    folder, whole = reference
+
+    class Killed(BaseException):
+        pass
+
+    def kill(event):
+        if event["kind"] == "update" and event["step"] == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny_config(folder, name="killed", save_every=2, **PRIOR), load_taste, kill)
+    run_folder = folder / "runs" / "killed"
+    (run_folder / "states" / ".step-000003.part").mkdir()  # what kill -9 leaves in the middle of a save
+    with (run_folder / "events.jsonl").open("a") as stream:
+        stream.write('{"kind": "upd')
+    outcome = resume(str(folder / "runs"), "killed", {}, load_taste, silent)
+    same(whole, outcome, atol=0)
+    assert [e["step"] for e in events(outcome, "update")] == [1, 2, 3]
+
+
+def test_running_out_of_memory_once_changes_nothing(reference, monkeypatch):
+    folder, whole = reference
+    original = Training._terms
+
+    def short_of_memory(self, samples):
+        if len(samples) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return original(self, samples)
+
+    monkeypatch.setattr(Training, "_terms", short_of_memory)
+    outcome = run(folder, "short", **PRIOR)
+    same(whole, outcome)
+    assert "2 images at a time" in events(outcome, "note")[-1]["text"]
+
+
+def test_running_out_of_memory_twice_is_one_clear_line(tmp_path, monkeypatch):
+    def never_enough(self, samples):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Training, "_terms", never_enough)
+    with pytest.raises(TrainingError, match="out of memory with 2 images at a time: lower the resolution"):
+        run(tmp_path)
+
+
+# --------------------------------------------------------------------------------------- methods and guard rails
+
+
+@pytest.mark.parametrize("method", ["reward-weighted", "filtering", "raft"])
+def test_the_comparison_methods_train(method, tmp_path):
+    outcome = run(
+        tmp_path, method=method, prior_images=8, keep_share=0.5, rounds=2, updates=4, text_encoder=False
+    )
+    assert outcome.ending == "finished"
+    assert events(outcome, "update")[-1]["denoising"] > 0
+    pools = sorted(path.name for path in outcome.folder.glob("pool-*"))
+    assert pools == (
+        ["pool-0.safetensors", "pool-1.safetensors"] if method == "raft" else ["pool-0.safetensors"]
+    )
+    assert any(t.abs().max() > 0 for k, t in weights(outcome).items() if "lora_up" in k)
+
+
+@pytest.mark.parametrize(("family", "prediction"), [("sdxl", "epsilon"), ("sd2", "v_prediction")])
+def test_every_family_trains(family, prediction, tmp_path, monkeypatch):
+    from imagereward_ext.diffusion.lora_file import read_lora
+    from tests.diffusion.tiny_models import known_as
+    from tests.diffusion.tiny_models import tiny_config as tiny_model
+
+    known_as(tiny_model(family), monkeypatch)
+    model = make_checkpoint(tmp_path / "model", family)
+    outcome = run(
+        tmp_path,
+        checkpoint=str(model),
+        prediction=prediction,
+        updates=2,
+        text_encoder=True,
+        guidance=2.0,
+        width=16,
+        height=16,
+    )
+    components = {"unet", "text_0", "text_1"} if family == "sdxl" else {"unet", "text_0"}
+    assert set(read_lora(outcome.lora, family)) == components
+    assert events(outcome, "update")[-1]["gradient"] > 0
+
+
+def test_frozen_weights_in_16_bit_train_a_lora_in_32(tmp_path):
+    outcome = run(
+        tmp_path, precision="bf16", updates=2, prior_weight=0.1, prior_images=4, gradient_checkpointing=True
+    )
+    assert all(t.dtype == torch.float32 and torch.isfinite(t).all() for t in weights(outcome).values())
+    assert events(outcome, "update")[-1]["gradient"] > 0
+
+
+def test_a_trained_text_encoder_is_in_the_file(tmp_path):
+    outcome = run(tmp_path, text_encoder=True, updates=2)
+    trained = {k: t for k, t in weights(outcome).items() if k.startswith("lora_te_") and "lora_up" in k}
+    assert trained
+    assert any(t.abs().max() > 0 for t in trained.values())
+
+
+def test_a_folder_of_captioned_images_serves_as_the_prior(tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (20, 30), (name == "a" and "red") or "blue").save(folder / f"{name}.png")
+        (folder / f"{name}.txt").write_text(f"a {name}")
+    outcome = run(tmp_path, images=str(folder), prior_weight=1.0, updates=1)
+    assert events(outcome, "update")[0]["prior"] > 0
+    assert tuple(read_tensors(outcome.folder / "pool-0.safetensors")["latents"].shape) == (2, 4, 8, 8)
+
+
+def test_the_guard_rails_stop_a_run_whose_judge_falls_and_keep_the_best_state(tmp_path):
+    changes = {"judge": "not-red", "kl_weight": 0.0, "learning_rate": 2e-2, "updates": 12, "check_every": 2, "patience": 2,
+               "phi": "linear"}  # fmt: skip
+    outcome = run(tmp_path, **changes)
+    assert outcome.ending == "guard"
+    assert outcome.step < 12
+    assert "judge fell" in outcome.reason
+    checks = events(outcome, "check")
+    assert checks[-1]["reward"] > checks[0]["reward"]
+    assert checks[-1]["judge"] < checks[0]["judge"]
+    assert outcome.lora_step == max(checks, key=lambda c: c["judge"])["step"]
+    assert (outcome.folder / "states" / f"step-{outcome.lora_step:06d}").is_dir()
+    off = run(tmp_path, "off", guard=False, **changes)
+    assert (off.ending, off.step) == ("finished", 12)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_state(tmp_path):
+    scorers = {"red": load_taste("red")}
+
+    def turning_bad(event):
+        if event["kind"] == "update" and event["step"] == 2:
+            scorers["red"].weights.mul_(float("nan"))
+
+    with pytest.raises(TrainingError, match="stopped at update 3: the loss is not finite"):
+        train(tiny_config(tmp_path, updates=5), scorers.__getitem__, turning_bad)
+    outcome = resume(str(tmp_path / "runs"), "run", {"updates": 2}, load_taste, silent)
+    assert outcome.step == 2
+    assert all(torch.isfinite(tensor).all() for tensor in weights(outcome).values())
+
+
+def test_states_are_pruned_to_the_last_and_the_best(tmp_path):
+    outcome = run(tmp_path, updates=6, check_every=2, save_every=1, guard=False)
+    best = max(events(outcome, "check"), key=lambda c: c["reward"])["step"]
+    kept = sorted(path.name for path in (outcome.folder / "states").iterdir())
+    assert kept == sorted({f"step-{step:06d}" for step in (best, 6)})
+
+
+# ----------------------------------------------------------------------------------------------- the run folder
+
+
+def test_the_run_folder_holds_everything(tmp_path):
+    from PIL import Image
+
+    target = tmp_path / "models" / "Lora"
+    outcome = run(tmp_path, updates=4, check_every=2, lora_every=2, lora_dir=str(target), shown_images=2)
+    config = json.loads((outcome.folder / "config.json").read_text())
+    assert config["config"]["rank"] == 2
+    assert len(config["checkpoint_sha256"]) == 64
+    assert {"torch", "diffusers", "imagereward"} <= config["versions"].keys()
+    samples = sorted(
+        p.relative_to(outcome.folder / "samples").as_posix() for p in outcome.folder.glob("samples/*/*")
+    )
+    assert samples == [f"step-00000{s}/0{i}.png" for s in (0, 2, 4) for i in (0, 1)]
+    names = sorted(path.name for path in target.iterdir())
+    assert names == [f"run-00000{s}.{e}" for s in (2, 4) for e in ("json", "png", "safetensors")]
+    with Image.open(outcome.folder / "samples" / "step-000004" / "00.png") as sample:
+        assert "Steps: 4, Sampler: DDPM, CFG scale: 1, Seed: 0, Size: 16x16" in sample.info["parameters"]
+        assert "<lora:run-000004:1>" in sample.info["parameters"]
+
+
+def test_the_preview_is_what_base_and_merged_file_make(tmp_path):
+    """The trained layers and the file that a WebUI merges give the same image."""
+    from imagereward_ext.diffusion.loading import load_parts
+    from imagereward_ext.diffusion.lora_file import read_lora
+    from imagereward_ext.diffusion.pictures import to_image
+    from imagereward_ext.diffusion.sampling import SamplingSettings, generate
+    from tests.refl.world import PROMPTS
+
+    outcome = run(tmp_path, updates=3, learning_rate=1e-2, guard=False)
+    parts = load_parts(tmp_path / "model" / "tiny.safetensors")
+    settings = SamplingSettings("ddpm", 4, 1.0, 16, 16)
+    with lora.merged(parts, read_lora(outcome.lora, "sd1"), 1.0):
+        pixels = next(generate(parts, parts.encode([PROMPTS[0]]), None, settings, [0]))
+    from PIL import Image, ImageChops
+
+    with Image.open(outcome.lora.with_suffix(".png")) as preview:
+        difference = ImageChops.difference(preview, to_image(pixels))
+    assert max(high for _, high in difference.getextrema()) <= 1
+
+
+@pytest.mark.parametrize("family", ["sd1"])
+def test_two_processes_are_one(family, reference, tmp_path):
+    """Two gloo processes with the same total batch end with the same weights."""
+    import os
+    import socket
+    import subprocess
+    import sys
+
+    folder, whole = reference
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+                                "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}  # fmt: skip
+    command = [sys.executable, "-m", "tests.refl.two_processes", str(folder)]
+    running = [
+        subprocess.Popen(
+            command, env=environment | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    for process in running:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-3000:]
+    path = folder / "runs" / "two" / "two-000003.safetensors"
+    a, b = weights(whole), read_tensors(path)
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], atol=ROUNDING, rtol=0)
+    config = json.loads((folder / "runs" / "two" / "config.json").read_text())
+    assert config["processes"] == 2
+
+
+def test_mixes_are_read():
+    assert parse_mix("red") == [("red", 1.0)]
+    assert parse_mix("red:0.7, green:0.3") == [("red", 0.7), ("green", 0.3)]
+    assert parse_mix("C:/models/mine") == [("C:/models/mine", 1.0)]

@@ -1,0 +1,116 @@
+"""The house: which room may import which, and what may be loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "imagereward_ext"
+
+# A room may import the rooms listed for it, and nothing else of ours.
+_FILES = {"errors", "storage", "images", "metadata", "selection", "rankings"}
+_MODELS = _FILES | {"scorers", "weights", "residency"}
+_TRAINED = _MODELS | {"diffusion"}
+_USE_CASES = _TRAINED | {"refl", "reward_training", "evaluation"}
+ALLOWED = {
+    "errors": set(),
+    "storage": set(),
+    "images": _FILES,
+    "metadata": _FILES,
+    "selection": _FILES,
+    "rankings": _FILES,
+    "weights": _MODELS,
+    "scorers": _MODELS,
+    "residency": _MODELS,
+    "diffusion": _TRAINED,
+    "refl": _TRAINED,
+    "reward_training": _TRAINED,
+    "evaluation": _TRAINED,
+    "jobs": _USE_CASES,
+    "hosts": _USE_CASES | {"jobs"},
+    "webui": _USE_CASES | {"jobs", "hosts"},
+    "cli": _USE_CASES | {"jobs"},
+    "__main__": {"cli"},
+    "__init__": {"scorers"},
+}
+NO_TORCH = _FILES
+WEBUI_ONLY = {"modules", "modules_forge", "backend", "launch"}
+
+
+def rooms() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module a file imports, at any depth, type-checking imports left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+        for node in ast.walk(block)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", rooms(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_the_right_way(path: Path) -> None:
+    room = room_of(path)
+    assert room in ALLOWED, f"{room} is no room of docs/architecture.md"
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == "imagereward_ext" and len(parts) > 1 and parts[1] != "__version__":
+            assert parts[1] == room or parts[1] in ALLOWED[room], f"{room} imports {name}"
+        if parts[0] in WEBUI_ONLY:
+            assert room in {"hosts", "webui"}, f"{room} imports the WebUI's {name}"
+        if parts[0] == "gradio":
+            assert room == "webui", f"{room} imports gradio"
+        if parts[0] == "torch":
+            assert room not in NO_TORCH, f"{room} imports torch"
+
+
+@pytest.mark.parametrize("module", ["imagereward_ext", "imagereward_ext.cli", "imagereward_ext.metadata"])
+def test_importing_loads_no_model_library(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'diffusers', 'peft') if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_runner_needs_only_the_standard_library() -> None:
+    tree = ast.parse((ROOT / "run.py").read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_nothing_large_is_kept() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    sizes = {
+        name: (ROOT / name).stat().st_size
+        for name in listed.stdout.decode().split("\0")
+        if (ROOT / name).is_file()
+    }
+    assert [name for name, size in sizes.items() if size > 10e6 and not name.startswith("demo/")] == []
+    assert sum(size for name, size in sizes.items() if name.startswith("demo/")) < 25e6

@@ -1,0 +1,367 @@
+"""The ReFL tab without a browser: fields, prompts, memory, and the panels under the installed gradio."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+gr = pytest.importorskip("gradio")
+
+from imagereward_ext.errors import ImageRewardError, UsageError  # noqa: E402
+from imagereward_ext.hosts import Checkpoint  # noqa: E402
+from imagereward_ext.jobs.order import JobError, Order  # noqa: E402
+from imagereward_ext.refl.config import from_mapping, settings  # noqa: E402
+from imagereward_ext.webui.refl_tab import form, handover, health, tab  # noqa: E402
+from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
+from imagereward_ext.webui.refl_tab.training import Training  # noqa: E402
+from tests.tiny import picture  # noqa: E402
+from tests.webui.services import make_service  # noqa: E402
+
+
+@pytest.fixture
+def service(tmp_path):
+    service = make_service(tmp_path)
+    checkpoint = tmp_path / "models" / "model.safetensors"
+    checkpoint.touch()
+    service.host.checkpoint = lambda: Checkpoint(checkpoint)
+    return service
+
+
+@pytest.fixture
+def training(service, tmp_path, monkeypatch):
+    training = Training(service, tmp_path / "locks")
+    monkeypatch.setattr(training, "missing_packages", list)
+    monkeypatch.setattr(training_module, "training", lambda: training)
+    return training
+
+
+def typed(**values):
+    return {
+        "prompt_source": "typed below",
+        "prompt_text": "a cat\na dog",
+        "scorers": "tiny",
+        "name": "run",
+    } | values
+
+
+# ---- the panel
+
+
+def built(service, training):
+    with gr.Blocks() as blocks:
+        tab.build(service, training).render()
+    return blocks
+
+
+def test_the_tab_builds_with_every_setting_of_the_engine_once(service, training):
+    blocks = built(service, training)
+    by_id = [getattr(block, "elem_id", None) for block in blocks.blocks.values()]
+    for name in form.names():
+        assert by_id.count(f"imagereward-refl-{name}") == 1, name
+    widgets = {getattr(block, "elem_id", None): block for block in blocks.blocks.values()}
+    for setting in [one for group in form.advanced().values() for one in group]:
+        widget = widgets[f"imagereward-refl-{setting.name}"]
+        assert (widget.label, widget.value) == (setting.label, setting.default)
+    blocks.get_config_file()
+
+
+def test_building_loads_and_writes_nothing(service, training, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(3):
+        built(service, training)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert service.status().name == ""
+
+
+def test_the_install_button_shows_only_when_something_is_missing(service, training, monkeypatch):
+    def group(blocks):
+        return next(
+            b for b in blocks.blocks.values() if getattr(b, "elem_id", "") == "imagereward-refl-packages"
+        )
+
+    assert not group(built(service, training)).visible
+    monkeypatch.setattr(training, "missing_packages", lambda: ["peft"])
+    assert group(built(service, training)).visible
+    with pytest.raises(UsageError, match="needs peft, which this WebUI does not have"):
+        training.start(typed())
+
+
+def test_handlers_show_errors_and_lose_nothing(training):
+    message, name = tab._start(typed(rank=0), training)
+    assert "must be between 1 and 1024" in message
+    assert name == gr.update()
+    problems = tab._problems(form.defaults() | typed(rank=0, guidance=99), training)
+    assert "&quot;rank&quot;" in problems
+    assert "&quot;guidance&quot;" in problems
+    assert training.trainer.runs() == []
+
+
+# ---- fields
+
+
+def test_every_setting_of_the_engine_is_a_field_or_filled_in_by_the_tab():
+    fields = set(form.names())
+    assert {s.name for s in settings()} - fields == {"prompts", "images", "vae", "output", "lora_dir", "cpu"}
+
+
+def test_strengths_are_the_engines_defaults_and_around():
+    defaults = {setting.name: setting.default for setting in settings()}
+    normal = form.strength_values("normal")
+    assert normal == {key: defaults[key] for key in ("updates", "learning_rate")}
+    gentle, strong = form.strength_values("gentle"), form.strength_values("strong")
+    for key in normal:
+        assert gentle[key] < normal[key] < strong[key]
+    assert "50 updates at a learning rate of 5e-05" in form.strength_text("gentle")
+
+
+def test_what_is_given_wins_over_the_strength_and_all_problems_are_told():
+    values = form.completed({"strength": "strong", "updates": 7})
+    assert values["updates"] == 7
+    assert values["learning_rate"] == form.strength_values("strong")["learning_rate"]
+    with pytest.raises(UsageError) as error:
+        form.completed({"rank": 0, "rnak": 1, "steps": "many", "checkpoint": 5, "updates": 1.5})
+    for words in (
+        "no field 'rnak'",
+        "between 1 and 1024",
+        "'many' is no number",
+        "expected text",
+        "whole number",
+    ):
+        assert words in str(error.value)
+
+
+def test_widgets_numbers_and_lists_become_the_engines():
+    values = form.completed(
+        {"steps": 40.0, "guidance": 2, "learning_rate": "0,001", "scorers": ["a", "b:0.5"]}
+    )
+    assert (values["steps"], type(values["steps"])) == (40, int)
+    assert (values["guidance"], type(values["guidance"])) == (2.0, float)
+    assert values["learning_rate"] == 0.001
+    assert values["scorers"] == "a,b:0.5"
+    from_mapping(form.engine_values(values))
+
+
+@pytest.mark.parametrize(("name", "value"), [("output", "/etc"), ("lora_dir", "/etc"), ("images", "/home"), ("vae", "x")])  # fmt: skip
+def test_paths_cannot_be_given(name, value):
+    with pytest.raises(UsageError, match="no field"):
+        form.completed({name: value})
+
+
+def test_a_preset_goes_out_and_in(training):
+    values = form.completed(typed(rank=3, survive=True))
+    text = form.to_preset(values)
+    assert "name" not in json.loads(text)
+    assert form.from_preset(text) == values | {"name": ""}
+    for bad, words in (("{", "no JSON"), ("[]", "JSON object"), ('{"rnak": 1}', "no field 'rnak'")):
+        with pytest.raises(UsageError, match=words):
+            form.from_preset(bad)
+
+
+# ---- prompts
+
+
+def test_prompts_come_from_text_themes_files_and_the_users_images(training, service, tmp_path):
+    assert training.prompts(form.completed(typed())) == ["a cat", "a dog"]
+    assert len(training.prompts(form.completed({"theme": "animals"}))) == 48
+    folder = tmp_path / "models" / "ImageReward" / "prompts"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_text("one\ntwo\n")
+    (folder / "picture.png").touch()
+    assert list(training.prompt_files()) == ["mine.txt"]
+    chosen = {"prompt_source": "from a file", "prompt_file": "mine.txt"}
+    assert training.prompts(form.completed(chosen)) == ["one", "two"]
+
+
+def test_the_users_images_give_their_prompts_once_and_plain(training, service, tmp_path):
+    from imagereward_ext.metadata import write_infotext
+
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    service.host.options["outdir_txt2img_samples"] = str(outputs)
+    for number, prompt in enumerate(("(a cat:1.3) <lora:x:1>", "a cat", "a dog")):
+        picture(number).save(outputs / f"{number}.png")
+        write_infotext(
+            outputs / f"{number}.png", f"{prompt}\nSteps: 2, Sampler: Euler, Seed: {number}, Size: 64x64"
+        )
+    (outputs / "broken.png").write_bytes(b"no image")
+    found = training.prompts(form.completed({"prompt_source": "of my own images"}))
+    assert sorted(found) == ["a cat", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt_source": "typed below", "prompt_text": "only one"}, "holds 1 prompts; at least 2"),
+        ({"prompt_source": "from a file", "prompt_file": "../secret.txt"}, "no prompt file '../secret.txt'"),
+        ({"prompt_source": "of my own images"}, "your outputs folder holds 0 prompts"),
+        ({"theme": "nothing"}, "no set of prompts 'nothing'"),
+        ({"checkpoint": "/etc/passwd"}, "no checkpoint '/etc/passwd'"),
+        ({"scorers": "/etc/passwd"}, "no scorer '/etc/passwd'"),
+        ({"judge": "../x"}, "no scorer '../x'"),
+    ],
+)
+def test_bad_choices_are_one_clear_line_and_start_nothing(training, given, words):
+    with pytest.raises(ImageRewardError) as error:
+        training.start(typed(**{"prompt_source": "a built-in set", **given}))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert training.trainer.runs() == []
+
+
+def test_a_prompt_file_of_garbage_is_told_by_its_name(training, tmp_path):
+    folder = tmp_path / "models" / "ImageReward" / "prompts"
+    folder.mkdir(parents=True)
+    (folder / "garbage.txt").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(ImageRewardError, match=r"^garbage.txt is not UTF-8"):
+        training.start(typed(prompt_source="from a file", prompt_file="garbage.txt"))
+
+
+def test_a_checkpoint_deleted_meanwhile_is_told(training, service):
+    service.host.checkpoint().weights.unlink()
+    with pytest.raises(UsageError, match=r"model.safetensors is not there any more"):
+        training.start(typed())
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
+def test_names_that_are_none_are_refused(training, name):
+    with pytest.raises(ImageRewardError, match="cannot be the name of a run"):
+        training.start(typed(name=name))
+
+
+def test_messages_show_no_folders_to_people_from_elsewhere(training, service):
+    text = "the checkpoint /home/me/models/a.ckpt or C:\\Users\\me\\b.ckpt does not exist"
+    assert training.shown(text) == text
+    service.host.flags["listen"] = True
+    assert training.shown(text) == "the checkpoint a.ckpt or b.ckpt does not exist"
+
+
+# ---- memory
+
+
+class Job:
+    override_settings: dict = {}  # noqa: RUF012
+
+
+def test_a_generation_is_refused_where_the_host_does_not_swallow_it(training, monkeypatch, tmp_path):
+    order = Order({"name": "run", "output": str(tmp_path)})
+    job = Job()
+    training.refuse_if_training(job)
+    assert job.override_settings == {}
+    monkeypatch.setattr(training.trainer, "_busy", order)
+    training.refuse_if_training(job)
+    with pytest.raises(handover.TrainingRunsError, match=r"a training has the memory \(run\)"):
+        {k: 1 for k in job.override_settings.keys() if k}  # noqa: SIM118 - word for word what hosts do
+    with pytest.raises(handover.TrainingRunsError):
+        job.override_settings.get("sd_model_checkpoint")
+
+
+def test_a_generation_goes_on_when_the_user_asked_for_it(training, monkeypatch, tmp_path):
+    order = Order({"name": "run", "output": str(tmp_path)}, generate=True)
+    monkeypatch.setattr(training.trainer, "_busy", order)
+    job = Job()
+    training.refuse_if_training(job)
+    assert job.override_settings == {}
+
+
+def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path):
+    calls = []
+    service.host.make_room = lambda: calls.append("make_room")
+    service.host.restore = lambda: calls.append("restore")
+    with service.residency.borrow(service.wish()):
+        pass
+    order = Order({"name": "run", "output": str(tmp_path)})
+    order.folder.mkdir()
+    handover.make_room(order, service)
+    assert calls == ["make_room"]
+    assert service.status().name == "", "the scorer makes room as well"
+    assert "were unloaded" in (order.folder / "log.txt").read_text()
+    handover.make_good(order, service)
+    assert calls == ["make_room"], "the next generation loads it"
+    handover.make_good(Order(order.config, restore=True), service)
+    assert calls == ["make_room", "restore"]
+
+
+def test_with_generate_the_checkpoint_stays(service, tmp_path):
+    calls = []
+    service.host.make_room = lambda: calls.append("make_room")
+    order = Order({"name": "run", "output": str(tmp_path)}, generate=True, restore=True)
+    order.folder.mkdir()
+    handover.make_room(order, service)
+    handover.make_good(order, service)
+    assert calls == []
+
+
+def test_a_checkpoint_that_does_not_come_back_is_told_and_is_no_crash(service, tmp_path):
+    def broken():
+        raise RuntimeError("out of memory")
+
+    service.host.restore = broken
+    order = Order({"name": "run", "output": str(tmp_path)}, restore=True)
+    order.folder.mkdir()
+    handover.make_good(order, service)
+    assert "could not be loaded again: out of memory" in (order.folder / "log.txt").read_text()
+
+
+# ---- how it goes
+
+
+def checks(*pairs):
+    return [{"step": n, "reward": reward, "judge": judge} for n, (reward, judge) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([], "No check yet"),
+        ([(0.1, 0.2)], "Before the training the reward is 0.10"),
+        ([(0.0, 0.0), (0.42, 0.11)], "reward +0.42, judge +0.11: healthy"),
+        ([(0.0, 0.0), (0.42, -0.11)], "the judge is falling, this looks like reward hacking, stop"),
+        ([(0.0, 0.0), (0.3, 0.2), (0.5, 0.05)], "the judge has begun to fall again"),
+        ([(0.0, 0.0), (0.01, 0.0)], "no change yet"),
+        ([(0.0, 0.0), (-0.3, 0.0)], "the reward is falling"),
+        ([(0.0, None), (0.4, None)], "reward +0.40, no judge: healthy"),
+    ],
+)
+def test_one_plain_sentence(pairs, words):
+    assert words in health.sentence(checks(*pairs))
+
+
+# ---- status and pictures
+
+
+def test_status_finds_the_run_and_sends_each_event_once(training, tmp_path):
+    folder = training.trainer.folder / "old"
+    (folder / "samples" / "step-000000").mkdir(parents=True)
+    (folder / "samples" / "step-000002").mkdir()
+    for step in (0, 2):
+        picture(step).save(folder / "samples" / f"step-{step:06d}" / "00.png")
+    (folder / "config.json").write_text(json.dumps({"config": {"updates": 3}}))
+    write = lambda **event: (folder / "events.jsonl").open("a").write(json.dumps(event) + "\n")  # noqa: E731
+    write(kind="check", step=0, reward=0.0, judge=None)
+    write(kind="update", step=1, reward=0.5)
+    first = training.status()
+    assert first["run"]["name"] == "old"
+    assert first["run"]["state"] == "killed"
+    assert first["fresh"]
+    assert [event["kind"] for event in first["events"]] == ["check", "update"]
+    write(kind="update", step=2, reward=0.6)
+    again = training.status("old", first["run"]["starts"], first["position"])
+    assert [event["step"] for event in again["events"]] == [2]
+    assert not again["fresh"]
+    assert again["samples"][0] == {
+        "step": 2,
+        "before": "samples/step-000000/00.png",
+        "after": "samples/step-000002/00.png",
+    }
+    assert training.picture("old", "samples/step-000002/00.png").is_file()
+    for file in ("config.json", "../old/config.json", "samples/../config.json", "/etc/passwd"):
+        with pytest.raises(JobError, match="has no picture"):
+            training.picture("old", file)
+
+
+def test_without_runs_status_is_empty_and_quick(training):
+    started = time.monotonic()
+    assert training.status()["runs"] == []
+    assert time.monotonic() - started < 1

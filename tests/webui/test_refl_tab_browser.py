@@ -1,0 +1,189 @@
+"""The ReFL tab as a person uses it: a real browser, a real host, real (tiny) trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hosting import ROOT, Client, RunningHost, running_host
+from tests.webui.training_world import FIELDS, furnish, write_yaml
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 240  # seconds; a training process alone takes some to import its libraries
+RUN = "#imagereward-refl-run"
+SCREENSHOTS = os.environ.get("SCREENSHOTS")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
+    pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
+    pytest.importorskip("peft")
+    from tests.demo_host.checkpoint import write_checkpoint
+
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("checkpoints"))
+    write_yaml(checkpoint)
+    data = tmp_path_factory.mktemp("webui")
+    furnish(data)
+    with running_host(data, checkpoint.parent, [ROOT]) as host:
+        yield host
+
+
+@pytest.fixture
+def page(chromium, host) -> Iterator[object]:
+    page = chromium.new_page(viewport={"width": 1500, "height": 1700})
+    page.set_default_timeout(PATIENCE * 1000)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    open_tab(page, host.url)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def open_tab(page, url):
+    page.goto(url, wait_until="domcontentloaded")
+    page.wait_for_selector("#txt2img_generate", state="visible")
+    page.wait_for_timeout(1500)  # hosts fill in their defaults after the page is there
+    page.get_by_role("tab", name="ReFL").click()
+    page.wait_for_selector(f"{RUN} .imagereward-refl-title")
+
+
+def load_preset(page, **fields):
+    page.locator("#imagereward-refl-preset .label-wrap").first.click()
+    page.fill("#imagereward-refl-preset-text textarea", json.dumps(FIELDS | fields))
+    page.click("#imagereward-refl-preset-load")
+    page.get_by_text("The preset is loaded.").wait_for()
+
+
+def start(page, name, **fields):
+    load_preset(page, **fields)
+    page.fill("#imagereward-refl-name textarea, #imagereward-refl-name input", name)
+    page.click("#imagereward-refl-start")
+
+
+def until(page, name, *states):
+    titles = [f"{name}: {state}" for state in states]
+    page.wait_for_function(
+        "titles => titles.includes(document.querySelector('.imagereward-refl-title')?.textContent)",
+        arg=titles,
+    )
+
+
+def until_update(page, number):
+    page.wait_for_function(
+        "number => Number(/update (\\d+) of/.exec("
+        "document.querySelector('.imagereward-refl-numbers')?.textContent)?.[1] ?? 0) >= number",
+        arg=number,
+    )
+
+
+def shot(page, name):
+    if SCREENSHOTS:
+        page.evaluate("window.scrollTo(0, 0)")
+        page.wait_for_timeout(700)
+        page.screenshot(path=f"{SCREENSHOTS}/{name}.png")
+
+
+def points(page):
+    return len((page.locator(f"{RUN} polyline").first.get_attribute("points") or "").split())
+
+
+def bar(page):
+    return page.evaluate("document.querySelector('.imagereward-refl-bar div').style.width")
+
+
+def pid(host, name):
+    return json.loads((host.data / "imagereward" / "runs" / name / "lock").read_text())["pid"]
+
+
+def test_setup_tells_the_plan_and_what_is_wrong_beside_the_field(page):
+    load_preset(page)
+    page.locator(
+        "#imagereward-refl-plan-text", has_text="trained parameters, 12 updates of 2 images"
+    ).wait_for()
+    shot(page, "training-setup")
+    page.locator("#imagereward-refl-advanced .label-wrap").first.click()
+    rank = page.locator("#imagereward-refl-rank input")
+    rank.fill("0")
+    rank.blur()
+    problem = page.locator("#imagereward-refl-rank .imagereward-refl-problem")
+    problem.wait_for()
+    assert "it must be between 1 and 1024" in problem.inner_text()
+    page.click("#imagereward-refl-start")
+    page.locator("#imagereward-refl-message", has_text="rank").wait_for()
+    assert rank.input_value() == "0", "nothing that was typed is lost"
+    rank.fill("2")
+    rank.blur()
+    problem.wait_for(state="detached")
+
+
+def test_a_training_from_start_over_stop_and_resume_to_the_prompt(page, host):
+    start(page, "nicer", updates=120, check_every=20, save_every=10)  # long enough for what comes in between
+    until(page, "nicer", "running")
+    until_update(page, 2)
+    before, share = points(page), bar(page)
+    until_update(page, before + 2)
+    assert points(page) > before
+    assert float(bar(page)[:-1]) > float(share[:-1])
+    shot(page, "training-run")
+
+    open_tab(page, host.url)  # a reload in the middle finds the run and its whole curve again
+    until(page, "nicer", "running")
+    until_update(page, 5)
+    assert points(page) >= 5
+    page.click("#imagereward-refl-stop")
+    until(page, "nicer", "stopped")
+
+    page.click("#imagereward-refl-resume")
+    until(page, "nicer", "starting", "running")
+    until(page, "nicer", "finished")
+    page.get_by_text("images of each, same seeds", exact=False).or_(
+        page.get_by_text("No weight that was tried beats", exact=False)
+    ).wait_for()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#imagereward-refl-result img')].some(i => i.naturalWidth > 0)"
+    )
+    shot(page, "training-result")
+
+    page.click("#imagereward-refl-use")
+    assert "<lora:nicer-000120:" in page.input_value("#txt2img_prompt textarea")
+    for field, value in {"width": 64, "height": 64, "steps": 2}.items():
+        number = page.locator(f"#txt2img_{field} input[type=number]").first
+        number.fill(str(value))
+        number.blur()
+    page.click("#txt2img_generate")
+    page.wait_for_selector("#txt2img_gallery img")
+
+
+def test_a_killed_trainer_is_told_and_resumed_and_generating_works_again(page, host):
+    start(page, "victim", updates=40)
+    until(page, "victim", "running")
+    until_update(page, 2)
+    client = Client(host.url)
+    refused = client.request("POST", "/sdapi/v1/txt2img", json={"prompt": "a cat", "steps": 2})
+    assert refused.status_code == 500
+    assert "a training has the memory (victim)" in refused.text
+    os.kill(pid(host, "victim"), signal.SIGKILL)
+    until(page, "victim", "killed")
+    page.get_by_text("ended by signal 9", exact=False).wait_for()
+    page.click("#imagereward-refl-resume")
+    until(page, "victim", "running")
+    until_update(page, 3)
+    page.click("#imagereward-refl-stop")
+    until(page, "victim", "stopped")
+    assert client.txt2img().images, "the checkpoint is back by itself"
+
+
+def test_a_run_is_deleted_after_a_question(page, host):
+    start(page, "gone", updates=1, compare=0)
+    until(page, "gone", "finished")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("#imagereward-refl-delete")
+    page.locator(f"{RUN} tr[data-run=gone]").wait_for(state="detached")
+    assert not (host.data / "imagereward" / "runs" / "gone").exists()
+    assert (host.data / "models" / "Lora" / "gone-000001.safetensors").exists()

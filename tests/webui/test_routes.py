@@ -1,0 +1,151 @@
+import base64
+import io
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from imagereward_ext.webui import routes
+from tests.hosting import encoded
+from tests.tiny import picture
+from tests.webui.services import make_service
+
+SCORE = "/imagereward/v1/score"
+
+
+@pytest.fixture
+def service(tmp_path):
+    return make_service(tmp_path)
+
+
+@pytest.fixture
+def client(service):
+    app = FastAPI()
+    routes.add(app, service)
+    return TestClient(app)
+
+
+def refused(response, status, says):
+    assert response.status_code == status, response.text
+    assert says in response.json()["detail"]
+    return True
+
+
+def test_one_prompt_for_all_or_one_for_each(client):
+    images = [encoded(picture(n)) for n in range(3)]
+    one = client.post(SCORE, json={"images": images, "prompts": "a red fox"}).json()
+    each = client.post(SCORE, json={"images": images, "prompts": ["a red fox"] * 3}).json()
+    assert one == each and len(one["scores"]) == 3
+    assert one["scorer"] == "ImageReward" and len(one["hash"]) == 10
+
+
+def test_a_data_url_is_fine(client):
+    plain = client.post(SCORE, json={"images": [encoded(picture())], "prompts": "a"}).json()
+    url = client.post(
+        SCORE, json={"images": ["data:image/png;base64," + encoded(picture())], "prompts": "a"}
+    ).json()
+    assert plain == url
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({}, "must look like"),
+        ([], "must look like"),
+        ({"images": [], "prompts": "a"}, "give 1 to 64"),
+        ({"images": ["x"] * 65, "prompts": "a"}, "give 1 to 64"),
+        ({"images": ["%%%"], "prompts": "a"}, "image 1 is no base64"),
+        ({"images": [5], "prompts": "a"}, "image 1 is no base64"),
+        ({"images": ["aGVsbG8="], "prompts": "a"}, "image 1 cannot be read"),
+        ({"images": ["aGVsbG8="]}, "prompts must be"),
+        ({"images": ["aGVsbG8="], "prompts": ["a", "b"]}, "1 images but 2 prompts"),
+        ({"images": ["aGVsbG8="], "prompts": ["a"], "path": "/etc/passwd"}, "path is unknown"),
+        ({"images": ["aGVsbG8="], "prompts": "a" * 20_001}, "20000 characters"),
+        ({"images": ["aGVsbG8="], "prompts": "a", "scorer": 5}, "scorer must be"),
+    ],
+)
+def test_a_wrong_body_is_refused_with_a_reason(client, body, says):
+    content = (
+        body
+        if isinstance(body, list) or body.get("images") != ["x"] * 65
+        else {**body, "images": ["eA=="] * 65}
+    )
+    assert refused(client.post(SCORE, json=content), 422, says)
+
+
+def test_no_json_at_all(client):
+    assert refused(client.post(SCORE, content=b"\x00{"), 422, "no JSON")
+
+
+@pytest.mark.parametrize("scorer", ["/etc/passwd", "../tiny", "models/ImageReward/tiny", "nobody"])
+def test_a_scorer_is_a_name_and_never_a_path(client, scorer):
+    body = {"images": [encoded(picture())], "prompts": "a", "scorer": scorer}
+    assert refused(client.post(SCORE, json=body), 422, "no scorer is called")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(client):
+    buffer = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
+    body = {"images": [base64.b64encode(buffer.getvalue()).decode()], "prompts": "a"}
+    assert refused(client.post(SCORE, json=body), 422, "10000x10000")
+
+
+def test_a_request_that_is_too_large_is_refused(client, monkeypatch):
+    monkeypatch.setattr(routes, "MOST_BYTES", 1000)
+    assert refused(client.post(SCORE, json={"images": ["a" * 2000], "prompts": "a"}), 413, "larger")
+    files = [("images", ("a.png", b"x" * 2000, "image/png"))]
+    assert refused(client.post(SCORE, files=files, data={"prompts": "a"}), 413, "length")
+
+
+def test_uploaded_files(client):
+    files = [("images", ("a.png", base64.b64decode(encoded(picture(n))), "image/png")) for n in range(2)]
+    by_file = client.post(SCORE, files=files, data={"prompts": "a red fox"}).json()
+    by_text = client.post(
+        SCORE, json={"images": [encoded(picture(n)) for n in range(2)], "prompts": "a red fox"}
+    ).json()
+    assert by_file == by_text
+
+
+def test_a_scorer_that_cannot_load_is_503(client, service):
+    (service.folder() / "tiny" / "model.safetensors").unlink()
+    response = client.post(SCORE, json={"images": [encoded(picture())], "prompts": "a"})
+    assert response.status_code == 503 and "model.safetensors" in response.json()["detail"]
+
+
+def test_models_unload_and_version(client):
+    assert client.get("/imagereward/v1/models").json()["default"] == "tiny"
+    assert client.get("/imagereward/v1/models").json()["loaded"] is None
+    client.post(SCORE, json={"images": [encoded(picture())], "prompts": "a"})
+    assert client.get("/imagereward/v1/models").json()["loaded"]["name"] == "tiny"
+    assert "free again" in client.post("/imagereward/v1/unload").json()["message"]
+    assert set(client.get("/imagereward/v1/version").json()) == {"version"}
+
+
+def test_credentials_are_those_of_the_webui(tmp_path):
+    app = FastAPI()
+    routes.add(app, make_service(tmp_path, api_auth="someone:sec:ret,other:pass"))
+    client = TestClient(app)
+    for method, path in (("GET", "models"), ("GET", "version"), ("POST", "unload"), ("POST", "score")):
+        url = f"/imagereward/v1/{path}"
+        assert client.request(method, url).status_code == 401
+        assert client.request(method, url, auth=("someone", "wrong")).status_code == 401
+        assert client.request(method, url, auth=("nobody", "pass")).status_code == 401
+    assert client.get("/imagereward/v1/version", auth=("someone", "sec:ret")).status_code == 200
+    assert client.get("/imagereward/v1/version", auth=("other", "pass")).status_code == 200
+
+
+def test_adding_twice_adds_once(client, service):
+    count = len(client.app.routes)
+    routes.add(client.app, service)
+    assert len(client.app.routes) == count
+
+
+def test_the_schema_documents_both_ways_in(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {path.rsplit("/", 1)[1] for path in paths} == {"score", "models", "unload", "version"}
+    content = paths[SCORE]["post"]["requestBody"]["content"]
+    assert set(content) == {"application/json", "multipart/form-data"}

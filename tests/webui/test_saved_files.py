@@ -1,0 +1,142 @@
+import csv
+from types import SimpleNamespace
+
+import pytest
+
+from imagereward_ext.metadata.score_mark import ScoreMark
+from imagereward_ext.webui import saved_files
+from imagereward_ext.webui.arrangement import Final
+from imagereward_ext.webui.options import Request, Settings
+from imagereward_ext.webui.plots import PLOT_MARK, Plot
+from imagereward_ext.webui.saved_files import (
+    EXTRAS_MARK,
+    add_file_name_token,
+    after_saved,
+    before_saved,
+    score_of,
+)
+from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK
+from imagereward_ext.webui.scoring import ScoredJob
+from tests.tiny import picture
+from tests.webui.services import make_service
+
+LINE = "Steps: 2, Seed: 7, Size: 64x64"
+PLAIN = f"a fox, red\n{LINE}"
+MARKED = f"{PLAIN}, ImageReward: 0.5000, ImageReward hash: 0123456789"
+
+
+def saving(image, p, text=MARKED, filename="x.png"):
+    return SimpleNamespace(image=image, p=p, filename=str(filename), pnginfo={"parameters": text})
+
+
+def scored_job(service, image):
+    job = ScoredJob(Request(), Settings(), service.wish(), finals=[Final(image, 0.5)])
+    setattr(image, SCORE_MARK, 0.5)
+    p = SimpleNamespace(sd_model=None)
+    setattr(p, JOB_MARK, job)
+    return p
+
+
+@pytest.fixture
+def service(tmp_path):
+    return make_service(tmp_path)
+
+
+def test_a_mask_saved_after_its_image_loses_the_score(service):
+    image = picture()
+    p = scored_job(service, image)
+    params = saving(image, p)
+    before_saved(params)
+    assert params.pnginfo["parameters"] == MARKED
+    image.already_saved_as = "x.png"
+    params = saving(picture(1), p)
+    before_saved(params)
+    assert params.pnginfo["parameters"] == PLAIN
+
+
+def test_an_image_that_another_script_replaced_keeps_its_score(service):
+    p = scored_job(service, picture())  # the one we scored is never saved
+    params = saving(picture(1), p)
+    before_saved(params)
+    assert params.pnginfo["parameters"] == MARKED
+
+
+def test_the_means_of_a_plot_go_with_its_saved_grid():
+    plot = Plot(object(), tables=[[[1.0, 2.0], [None, 4.0]]])
+    params = saving(picture(), SimpleNamespace(**{PLOT_MARK: plot}), PLAIN)
+    before_saved(params)
+    assert params.pnginfo["parameters"] == (
+        f"{PLAIN}, ImageReward row means: 1.5000 | 4.0000, ImageReward column means: 1.0000 | 3.0000"
+    )
+
+
+def test_a_plot_of_several_grids_saves_the_whole_first():
+    plot = Plot(object(), tables=[[[1.0]], [[3.0]]])
+    said = [plot.fields_for_next_saved() for _ in range(4)]
+    assert said[0] == {"ImageReward grid means": "1.0000 | 3.0000"}
+    assert [fields.get("ImageReward row means") for fields in said[1:]] == ["1.0000", "3.0000", None]
+
+
+def test_extras_write_into_the_originals_parameters():
+    image = picture()
+    setattr(image, EXTRAS_MARK, (ScoreMark("ImageReward", -0.25, "9876543210"), "a fox, red"))
+    params = saving(image, None)
+    before_saved(params)
+    assert params.pnginfo["parameters"] == f"{PLAIN}, ImageReward: -0.2500, ImageReward hash: 9876543210"
+
+
+def test_files_without_parameters_are_left_alone():
+    params = SimpleNamespace(image=picture(), p=None, filename="x.png", pnginfo={})
+    before_saved(params)
+    assert params.pnginfo == {}
+
+
+def test_the_save_button_writes_a_table_of_its_own(service):
+    folder = service.host.save_folder()
+    folder.mkdir()
+    button = SimpleNamespace(infotexts=[])
+    for n in (1, 2):
+        after_saved(saving(picture(), button, MARKED, folder / "2026" / f"{n}.png"), service)
+    with (folder / "imagereward.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["filename"] for row in rows] == ["2026/1.png", "2026/2.png"]
+    assert rows[0] == {
+        "filename": "2026/1.png",
+        "scorer": "ImageReward",
+        "score": "0.5000",
+        "hash": "0123456789",
+        "prompt": "a fox, red",
+        "seed": "7",
+    }
+
+
+@pytest.mark.parametrize("case", ["a job's own save", "another folder", "no score", "tables switched off"])
+def test_nothing_else_is_in_the_table(service, tmp_path, case):
+    folder = service.host.save_folder()
+    folder.mkdir()
+    button, name, text = SimpleNamespace(), folder / "1.png", MARKED
+    if case == "a job's own save":
+        button = SimpleNamespace(sd_model=None)
+    elif case == "another folder":
+        name = tmp_path / "1.png"
+    elif case == "no score":
+        text = PLAIN
+    else:
+        service.host.options["save_write_log_csv"] = False
+    after_saved(saving(picture(), button, text, name), service)
+    assert list(folder.iterdir()) == []
+
+
+def test_the_file_name_token(service):
+    generator = SimpleNamespace(replacements={})
+    nothing = object()
+    add_file_name_token(generator, nothing, lambda: 2)
+    token = generator.replacements["imagereward"]
+    image = picture()
+    assert token(SimpleNamespace(image=image, p=None)) is nothing
+    image.info["parameters"] = MARKED  # what the Save button reads back
+    assert token(SimpleNamespace(image=image, p=None)) == "0.50"
+    setattr(image, SCORE_MARK, -1.0)
+    assert token(SimpleNamespace(image=image, p=None)) == "-1.00"
+    assert score_of(picture(), scored_job(service, picture())) is None
+    assert saved_files.score_of(None, None) is None

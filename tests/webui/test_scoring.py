@@ -1,0 +1,217 @@
+"""The hooks over a stand-in for the host's processing object; the scorer is real, and small."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from imagereward_ext.webui import plots, scoring
+from imagereward_ext.webui.options import Request
+from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, ScoreField
+from imagereward_ext.webui.scoring import ANSWER, PLAN_MARK, Plan
+from tests.tiny import picture
+from tests.webui.services import make_service
+
+ON = [True]
+
+
+@pytest.fixture
+def service(tmp_path):
+    return make_service(tmp_path)
+
+
+def make_job(prompts=("a (red:1.2) fox",), **more):
+    return SimpleNamespace(
+        prompts=list(prompts),
+        prompt="the template",
+        iteration=0,
+        batch_index=0,
+        do_not_save_grid=False,
+        extra_generation_params={},
+        script_args=(0,),
+        **more,
+    )
+
+
+def make(p, service, arguments=ON, count=1):
+    """Run the hooks as a host does, and return what it would have of it."""
+    images = [picture(n) for n in range(count)]
+    scoring.begin(p, arguments, service)
+    for index, image in enumerate(images):
+        p.batch_index = index
+        scoring.score_image(p, image, service)
+    result = SimpleNamespace(
+        images=list(images),
+        infotexts=[f"text {n}" for n in range(count)],
+        all_prompts=[*p.prompts],
+        all_negative_prompts=[""] * count,
+        all_seeds=list(range(count)),
+        all_subseeds=list(range(count)),
+        index_of_first_image=0,
+        comments="",
+        info="",
+        seed=0,
+        subseed=0,
+        extra_generation_params=p.extra_generation_params,
+    )
+    scoring.conclude(p, result, service)
+    return result
+
+
+def field_texts(p, **context):
+    """Ask every field as the host does while it writes an infotext."""
+    fields = {k: v for k, v in p.extra_generation_params.items() if isinstance(v, ScoreField)}
+    return {k: v(p=p, index=0, **context) for k, v in fields.items()}
+
+
+def test_nothing_happens_unless_wished(service):
+    p = make_job()
+    result = make(p, service, arguments=[])
+    assert p.extra_generation_params == {} and result.comments == ""
+    assert ANSWER not in result.extra_generation_params
+    assert not hasattr(result.images[0], SCORE_MARK)
+
+
+def test_the_field_answers_for_the_image_at_hand_only(service):
+    p = make_job(["a red fox", "a blue sea"])
+    scoring.begin(p, ON, service)
+    scoring.score_image(p, picture(0), service)
+    first = field_texts(p)
+    assert set(first) == {"ImageReward", "ImageReward hash"}
+    p.batch_index = 1
+    assert set(field_texts(p).values()) == {None}, "not scored yet"
+    scoring.score_image(p, picture(1), service)
+    assert field_texts(p)["ImageReward"] not in (None, first["ImageReward"])
+    assert set(field_texts(p, use_main_prompt=True).values()) == {None}, "a grid has no score"
+    getattr(p, JOB_MARK).finished = True
+    assert set(field_texts(p).values()) == {None}, "nor has anything that is written after the job"
+    for field in p.extra_generation_params.values():
+        assert field(p=SimpleNamespace()) is None and field() is None, (
+            "params.txt is written before anything is made"
+        )
+
+
+def test_the_prompt_is_the_images_own_and_plain(service):
+    p = make_job(["a (red:1.2) fox <lora:x:1>"])
+    result = make(p, service)
+    (expected,) = service.score(result.images, ["a red fox"], service.wish())
+    assert result.extra_generation_params[ANSWER]["scores"] == [round(expected.score, 4)]
+
+
+def test_inner_jobs_of_adetailer_are_left_alone(service):
+    p = make_job(_ad_inner=True)
+    result = make(p, service)
+    assert p.extra_generation_params == {} and not hasattr(result.images[0], SCORE_MARK)
+
+
+def test_a_job_without_images_is_fine(service):
+    p = make_job()
+    result = make(p, service, arguments=[{"score": True, "filter_low": True, "limit": 0}], count=0)
+    assert result.images == [] and result.extra_generation_params[ANSWER]["scores"] == []
+
+
+def test_images_cut_short_are_neither_scored_nor_filtered(service):
+    service.host.cut_short = True
+    result = make(make_job(), service, arguments=[{"score": True, "filter_low": True, "limit": 1e9}])
+    assert len(result.images) == 1 and result.extra_generation_params[ANSWER]["scores"] == [None]
+    assert "cut short" in result.comments
+
+
+def test_a_scorer_that_fails_is_asked_once_per_job_and_costs_no_image(service):
+    service.host.options["imagereward_scorer"] = "nobody"
+    asked = []
+    original = service.score
+    service.score = lambda *arguments: asked.append(1) or original(*arguments)
+    result = make(make_job(["a"] * 3), service, [{"score": True, "filter_low": True, "limit": 1e9}], count=3)
+    assert len(result.images) == 3 and len(asked) == 1
+    assert "not scored: " in result.comments and "nobody" in result.comments
+
+
+def test_an_unexpected_error_costs_no_image(service):
+    def explode(*arguments):
+        raise KeyError("surprise")
+
+    service.score = explode
+    result = make(make_job(), service)
+    assert len(result.images) == 1 and "KeyError" in result.comments and "Traceback" not in result.comments
+
+
+def test_the_hosts_grid_is_held_back_only_while_a_job_is_rearranged(service):
+    p = make_job()
+    scoring.begin(p, [{"score": True, "sort": True}], service)
+    assert p.do_not_save_grid is True
+    p = make_job()
+    make(p, service, [{"score": True, "sort": True}])
+    assert p.do_not_save_grid is False
+    scoring.begin(p, ON, service)
+    assert p.do_not_save_grid is False
+
+
+def test_the_scripts_plan_wins_over_the_panel(service):
+    p = make_job()
+    setattr(p, PLAN_MARK, Plan(Request(filter_low=True, limit=1e9), ("something odd",)))
+    result = make(p, service, arguments=[False])
+    assert result.images == [] and "something odd" in result.comments
+
+
+def test_an_axis_of_a_plot_overrides_the_request(service):
+    p = make_job()
+    setattr(p, plots.OVERRIDES_MARK, {"limit": 1e9, "filter_low": True})
+    assert make(p, service).images == []
+
+
+def test_a_script_that_draws_its_own_grid_gets_at_least_one_image(service):
+    script = SimpleNamespace(title=lambda: "Prompt matrix")
+    p = make_job(["a"] * 3, scripts=SimpleNamespace(selectable_scripts=[script]))
+    p.script_args = (1,)
+    result = make(p, service, [{"score": True, "filter_low": True, "limit": 1e9}], count=3)
+    assert len(result.images) == 1 and "is kept" in result.comments
+
+
+def test_a_text_of_ones_own_is_scored_and_told(service):
+    service.host.options["imagereward_text"] = "a blue sea"
+    p = make_job()
+    scoring.begin(p, ON, service)
+    scoring.score_image(p, picture(), service)
+    assert field_texts(p)["ImageReward prompt"] == "a blue sea"
+
+
+def test_the_score_may_stay_out_of_the_file(service):
+    service.host.options["imagereward_score_in_file"] = False
+    p = make_job()
+    result = make(p, service)
+    assert p.extra_generation_params == {}
+    assert result.extra_generation_params[ANSWER]["scores"][0] is not None
+
+
+def test_aesthetic_score_is_the_place_among_ones_own(service):
+    service.host.options["imagereward_aesthetic_score"] = True
+    p = make_job()
+    scoring.begin(p, ON, service)
+    scoring.score_image(p, picture(), service)
+    assert "aesthetic_score" not in p.extra_generation_params, "not before enough scores are known"
+    label, digest = service.status().label, service.status().digest
+    for n in range(100):
+        service.history(label, digest).add(-5.0 if n < 70 else 5.0)
+    scoring.begin(p, ON, service)
+    scoring.score_image(p, picture(1), service)
+    place = float(field_texts(p)["aesthetic_score"])
+    assert 6.5 < place < 7.5
+
+
+def test_every_score_is_remembered_but_those_of_drafts(service):
+    make(make_job(["a"] * 2), service, count=2)
+    history = service.history(service.status().label, service.status().digest)
+    assert len(history.scores()) == 2
+    p = make_job()
+    setattr(p, PLAN_MARK, Plan(Request(), collected=[], draft=True))
+    make(p, service)
+    assert len(history.scores()) == 2
+
+
+def test_percentiles_are_told_once_enough_scores_are_known(service):
+    make(make_job(), service)
+    history = service.history(service.status().label, service.status().digest)
+    for n in range(200):
+        history.add(n / 100 - 3)
+    answer = make(make_job(), service).extra_generation_params[ANSWER]
+    assert 0 <= answer["percentiles"][0] <= 1

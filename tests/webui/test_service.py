@@ -1,0 +1,108 @@
+import math
+
+import pytest
+
+from imagereward_ext.errors import ScoringError, UsageError, WeightsError
+from imagereward_ext.residency import Residency, Wish
+from imagereward_ext.webui.options import AS_IN_SETTINGS, UNLOAD_IDLE
+from imagereward_ext.webui.service import Service, plain
+from tests.hosts.fake_host import FakeHost
+from tests.tiny import picture
+from tests.webui.services import make_service
+
+
+@pytest.fixture
+def service(tmp_path):
+    return make_service(tmp_path)
+
+
+def test_settings_come_from_the_host_and_nonsense_counts_as_default(service):
+    service.host.options.update(
+        imagereward_decimals=2, imagereward_batch_size="many", imagereward_always_score=True
+    )
+    settings = service.settings()
+    assert (settings.decimals, settings.batch_size, settings.always_score) == (2, 0, True)
+
+
+def test_flags_win_over_settings(tmp_path):
+    host = FakeHost(
+        tmp_path, imagereward_dir=str(tmp_path / "d"), imagereward_device="cpu", imagereward_no_download=True
+    )
+    host.options.update(
+        imagereward_device="cuda", imagereward_download_folder="/nowhere", imagereward_batch_size=4
+    )
+    wish = Service(host).wish("CLIP")
+    assert wish == Wish("CLIP", "cpu", "auto", 4, tmp_path / "d", download=False)
+
+
+def test_auto_takes_the_hosts_device_where_torch_knows_it(tmp_path):
+    host = FakeHost(tmp_path)
+    host.device = lambda: "cuda:1"
+    assert Service(host).wish().device == "cuda:1"
+    host.device = lambda: "privateuseone:0"  # DirectML: the scorers know nothing of it
+    assert Service(host).wish().device == "cpu"
+
+
+def test_the_scorer_is_the_settings_one_unless_named(service):
+    assert service.wish().name == service.wish(AS_IN_SETTINGS).name == "tiny"
+    assert service.wish("CLIP").name == "CLIP"
+
+
+def test_names_hold_the_known_and_the_users_own(service):
+    assert service.names()[0] == "ImageReward-v1.0" and "tiny" in service.names()
+
+
+def test_scores_carry_their_scorer(service):
+    (scored,) = service.score([picture()], ["a red fox"], service.wish())
+    assert scored.label == "ImageReward" and len(scored.digest) == 10
+    assert service.status().name == "tiny"
+    assert "MB are free again" in service.unload()
+    assert service.unload() == "No scorer was loaded."
+
+
+def test_one_image_that_gives_no_number_leaves_the_others_their_scores(service):
+    class Moody(Residency):
+        def score(self, images, prompts, wish, report=None):
+            if any(image.size == (1, 1) for image in images):
+                raise ScoringError("nan")
+            return super().score(images, prompts, wish, report)
+
+    moody = Service(service.host, Moody())
+    with pytest.raises(ScoringError):
+        moody.score([picture(size=(1, 1))], ["a"], service.wish())
+    values = service.score([picture(1), picture(2)], ["a", "b"], service.wish())
+    assert [round(v.score, 5) for v in moody.score([picture(1), picture(2)], ["a", "b"], service.wish())] == [
+        round(v.score, 5) for v in values
+    ]
+
+
+def test_a_score_that_is_no_number_is_none(service):
+    class Broken(Residency):
+        def score(self, images, prompts, wish, report=None):
+            return super().score(images, prompts, wish, report)._replace(values=[math.nan] * len(images))
+
+    assert Service(service.host, Broken()).score([picture()], ["a"], service.wish()) == [None]
+
+
+def test_a_missing_scorer_is_a_plain_sentence(service):
+    with pytest.raises(UsageError, match="nobody"):
+        service.score([picture()], ["a"], service.wish("nobody"))
+    assert plain(WeightsError("the file is gone")) == "the file is gone"
+    assert plain(KeyError("x")) == "KeyError: 'x' (details in the log)"
+    assert plain(ValueError()) == "ValueError: no message (details in the log)"
+
+
+def test_the_current_history_is_that_of_the_last_scorer(service):
+    assert service.current_history() is None
+    service.history("ImageReward", "0123456789").add(1.0)
+    assert service.current_history().scores() == [1.0]
+    service.score([picture()], ["a"], service.wish())
+    assert service.current_history().scores() == []
+
+
+def test_job_over_follows_the_settings(service):
+    service.host.options.update(imagereward_unload=UNLOAD_IDLE, imagereward_idle_minutes=60)
+    service.score([picture()], ["a"], service.wish())
+    service.job_over()
+    assert service.status().name == "tiny" and service.residency._idle_timer is not None
+    service.unload()

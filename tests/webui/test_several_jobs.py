@@ -1,0 +1,194 @@
+"""Several jobs put together, over a host whose jobs are pictures and nothing else."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from imagereward_ext.webui import scoring, several_jobs
+from imagereward_ext.webui.options import Reading, Request
+from imagereward_ext.webui.score_fields import SCORE_MARK
+from imagereward_ext.webui.scoring import ANSWER
+from tests.tiny import picture
+from tests.webui.services import make_service
+
+
+class Runner:
+    """The script runner of a host with one more script, which paints over finished images."""
+
+    def __init__(self, service):
+        self.service = service
+        self.painted = 0
+
+    def postprocess_image(self, p, pp):
+        self.painted += 1
+
+    def postprocess_image_after_composite(self, p, pp):
+        scoring.score_image(p, pp.image, self.service)
+
+
+@pytest.fixture
+def service(tmp_path):
+    """A service over a host that draws one picture per seed, twice as large with hires fix."""
+    service = make_service(tmp_path)
+    service.made = []
+    service.fails_at = None
+
+    def generate(p):
+        if service.fails_at == len(service.made):
+            raise RuntimeError("the host is out of memory")
+        service.made.append((p.seed, p.subseed, p.enable_hr, getattr(p, "firstpass_image", None) is not None))
+        count = p.batch_size * p.n_iter
+        p.all_prompts = [p.prompt] * count
+        p.all_seeds = [p.seed + n for n in range(count)]
+        p.all_subseeds = [p.subseed + n for n in range(count)]
+        p.prompts, p.iteration = p.all_prompts, 0
+        scoring.begin(p, [], service)
+        images = []
+        for index, seed in enumerate(p.all_seeds):
+            p.batch_index = index
+            image = picture(seed, size=(96, 80) if p.enable_hr else (48, 40))
+            if service.host.stop_after == len(service.made):
+                service.host.stop = True
+            args = SimpleNamespace(image=image)
+            p.scripts.postprocess_image(p, args)
+            p.scripts.postprocess_image_after_composite(p, args)
+            images.append(image)
+        result = SimpleNamespace(
+            images=images,
+            infotexts=[f"seed {seed}" for seed in p.all_seeds],
+            all_prompts=p.all_prompts,
+            all_negative_prompts=[""] * count,
+            all_seeds=p.all_seeds,
+            all_subseeds=p.all_subseeds,
+            index_of_first_image=0,
+            comments="",
+            info="",
+            seed=p.seed,
+            subseed=p.subseed,
+        )
+        scoring.conclude(p, result, service)
+        return result
+
+    service.host.generate = generate
+    service.host.stop_after = None
+    return service
+
+
+def make_job(service, **more):
+    values = {
+        "prompt": "a red fox",
+        "negative_prompt": "",
+        "styles": [],
+        "seed": 10,
+        "subseed": 500,
+        "subseed_strength": 0,
+        "batch_size": 2,
+        "n_iter": 1,
+        "steps": 2,
+        "enable_hr": False,
+        "hr_second_pass_steps": 0,
+        "do_not_save_grid": False,
+        "do_not_save_samples": False,
+        "extra_generation_params": {},
+        "script_args": (0,),
+        "scripts": Runner(service),
+    }
+    return SimpleNamespace(**{**values, **more})
+
+
+def run(service, p=None, **request):
+    return several_jobs.run(p or make_job(service), Reading(Request(**request)), service)
+
+
+def note(result):
+    return result.extra_generation_params[ANSWER].get("note", "")
+
+
+def test_one_job_is_one_job(service):
+    result = run(service, sort=True)
+    assert len(service.made) == 1 and len(result.images) == 2
+    values = [getattr(image, SCORE_MARK) for image in result.images]
+    assert values == sorted(values, reverse=True)
+
+
+def test_tries_continue_the_seeds(service):
+    result = run(service, limit=-1e9, until=5, tries=9)
+    assert [seed for seed, *_ in service.made] == [10, 12, 14]
+    assert result.all_seeds == [10, 11, 12, 13, 14, 15] and len(result.images) == 6
+
+
+def test_with_variation_only_the_variation_seeds_continue(service):
+    run(service, make_job(service, subseed_strength=0.3), limit=-1e9, until=3, tries=9)
+    assert [(seed, subseed) for seed, subseed, *_ in service.made] == [(10, 500), (10, 502)]
+
+
+def test_the_cap_ends_it(service):
+    result = run(service, limit=1e9, until=1, tries=4)
+    assert len(service.made) == 4 and result.images == []
+    assert "0 of 8 passed" in note(
+        result
+    ) and "stopped after 4 tries: 0 of the 1 wanted (the cap is 4)" in note(result)
+
+
+def test_stop_ends_it_and_keeps_what_is_made(service):
+    service.host.stop_after = 2
+    result = run(service, limit=-1e9, until=100, tries=50)
+    assert len(service.made) == 2 and len(result.images) == 4
+    assert "you stopped it" in note(result)
+
+
+def test_a_later_try_that_fails_costs_no_image(service):
+    service.fails_at = 2
+    result = run(service, limit=-1e9, until=100, tries=50)
+    assert len(result.images) == 4
+    assert "a later try failed: RuntimeError: the host is out of memory" in note(result)
+
+
+def test_a_first_try_that_fails_is_the_hosts_to_report(service):
+    service.fails_at = 0
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(service, until=3)
+
+
+def test_without_a_score_nothing_is_tried_again(service):
+    service.host.options["imagereward_scorer"] = "nobody"
+    result = run(service, limit=0, until=5, tries=9)
+    assert len(service.made) == 1 and len(result.images) == 2
+    assert "without a score nothing can pass" in note(result)
+
+
+def test_the_best_of_all_tries(service):
+    everything = run(service, limit=-1e9, until=6, tries=3)
+    best = max(getattr(image, SCORE_MARK) for image in everything.images)
+    service.made.clear()
+    result = run(service, limit=-1e9, until=6, tries=3, keep_best=1)
+    assert [getattr(image, SCORE_MARK) for image in result.images] == [best]
+
+
+def test_hires_only_for_what_passes(service):
+    p = make_job(service, batch_size=4, enable_hr=True)
+    drafts = run(service, make_job(service, batch_size=4), limit=-1e9, until=1)
+    values = sorted(getattr(image, SCORE_MARK) for image in drafts.images)
+    limit = (values[1] + values[2]) / 2
+    service.made.clear()
+    result = run(service, p, limit=limit, hires_for_passing=True)
+    first, *others = service.made
+    assert first == (10, 500, False, False), "one small job"
+    assert [(hires, started) for _, _, hires, started in others] == [(True, True)] * 2
+    assert p.scripts.painted == 2, "other scripts see the finished images only"
+    assert {image.size for image in result.images} <= {(96, 80)}
+    assert "of 4 passed" in note(result)
+
+
+def test_hires_that_fails_keeps_the_small_images(service):
+    service.fails_at = 2
+    result = run(service, make_job(service, batch_size=3, enable_hr=True), limit=-1e9, hires_for_passing=True)
+    assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]
+    assert result.all_seeds == [10, 11, 12]
+    assert "hires fix failed, so the rest stays small" in note(result)
+
+
+def test_stopping_between_hires_jobs_keeps_the_small_images(service):
+    service.host.stop_after = 2
+    result = run(service, make_job(service, batch_size=3, enable_hr=True), limit=-1e9, hires_for_passing=True)
+    assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]

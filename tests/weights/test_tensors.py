@@ -1,0 +1,153 @@
+"""Weight files: opened safely, checked before use, converted once, never lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from imagereward_ext.errors import WeightsError
+from imagereward_ext.weights import tensors
+from imagereward_ext.weights.tensors import (
+    BrokenWeightsError,
+    check,
+    convert,
+    digest,
+    open_tensors,
+    save_tensors,
+    set_aside,
+)
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7.0), "h": torch.ones(2).half()}
+
+
+@pytest.fixture(params=["model.safetensors", "model.pt"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / request.param
+    if path.suffix == ".pt":
+        torch.save(WEIGHTS, path)
+    else:
+        save_tensors(path, WEIGHTS)
+    return path
+
+
+def test_opens_by_name(file: Path) -> None:
+    opened = open_tensors(file)
+    assert opened.shapes == {"a.weight": (2, 3), "b": (), "h": (2,)}
+    assert torch.equal(opened["a.weight"], WEIGHTS["a.weight"])
+    assert opened["h"].dtype == torch.float16
+    assert opened.digest(WEIGHTS) == digest(WEIGHTS)
+
+
+def test_a_pickle_may_hold_its_tensors_one_level_down(tmp_path: Path) -> None:
+    torch.save({"state_dict": WEIGHTS, "epoch": 3}, tmp_path / "m.ckpt")
+    assert set(open_tensors(tmp_path / "m.ckpt").shapes) == set(WEIGHTS)
+
+
+def test_an_old_pickle_that_is_no_zip_opens_too(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(open_tensors(tmp_path / "old.pth")["a.weight"], WEIGHTS["a.weight"])
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.98])
+def test_a_truncated_file_is_named(file: Path, keep: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(BrokenWeightsError, match=rf"{file.name} cannot be read: it is cut off"):
+        open_tensors(file)
+
+
+@pytest.mark.parametrize("content", [b"<html>404</html>", b"\0" * 100, os.urandom(1000)])
+def test_a_file_of_anything_else_is_named(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=file.name):
+        open_tensors(file)
+
+
+def test_empty_and_absent_files_are_named(file: Path) -> None:
+    file.write_bytes(b"")
+    with pytest.raises(BrokenWeightsError, match="it is empty"):
+        open_tensors(file)
+    with pytest.raises(WeightsError, match="absent.pt does not exist"):
+        open_tensors(file.with_name("absent.pt"))
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("echo pwned > pwned",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_wants_to_run_code_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pt"
+    if zipped:
+        torch.save({"a": Attack()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Attack(), protocol=2))
+    with pytest.raises(WeightsError, match="evil.pt"):
+        open_tensors(path)
+    assert not (tmp_path / "pwned").exists()
+    assert path.exists()
+
+
+def test_a_foreign_file_is_told_apart_from_an_incomplete_one(file: Path) -> None:
+    opened = open_tensors(file)
+    check(opened, {"a.weight": (2, 3)}, "a test model")
+    with pytest.raises(
+        WeightsError, match="holds another model, not a test model: none of the 2 .* begins with a.weight"
+    ):
+        check(opened, {"x": (1,), "y": (2,)}, "a test model")
+    with pytest.raises(WeightsError, match=r"x is missing; a.weight is 2 x 3 instead of 3 x 2"):
+        check(opened, {"a.weight": (3, 2), "x": (1,), "b": ()}, "a test model")
+
+
+def test_converting_keeps_values_and_digest(tmp_path: Path) -> None:
+    torch.save({**WEIGHTS, "unused": torch.zeros(9)}, tmp_path / "m.pt")
+    original = open_tensors(tmp_path / "m.pt")
+    copy = convert(original, WEIGHTS, tmp_path / "m.safetensors")
+    assert copy.path.name == "m.safetensors"
+    assert set(copy.shapes) == set(WEIGHTS)
+    assert all(torch.equal(copy[name], value) for name, value in WEIGHTS.items())
+    assert copy.digest(WEIGHTS) == original.digest(WEIGHTS) == digest(WEIGHTS)
+
+
+def test_a_full_disk_while_converting_leaves_the_pickle_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(WEIGHTS, tmp_path / "m.pt")
+
+    def full(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tensors, "save_file", full)
+    kept = convert(open_tensors(tmp_path / "m.pt"), WEIGHTS, tmp_path / "m.safetensors")
+    assert kept.path.name == "m.pt"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+def test_a_broken_file_is_kept_aside_under_a_free_name(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        (tmp_path / "m.pt").write_text(content)
+        set_aside(tmp_path / "m.pt")
+    assert (tmp_path / "m.pt.broken").read_text() == "first"
+    assert (tmp_path / "m.pt.broken-2").read_text() == "second"
+
+
+def test_the_digest_sees_names_shapes_types_and_values() -> None:
+    base = {"a": torch.zeros(4)}
+    others = [
+        {"b": torch.zeros(4)},
+        {"a": torch.zeros(2, 2)},
+        {"a": torch.zeros(4).half()},
+        {"a": torch.ones(4)},
+    ]
+    assert len({digest(each) for each in [base, *others]}) == 5
+    assert digest({"a": base["a"], "c": base["a"]}) == digest({"c": base["a"], "a": base["a"]})
