@@ -1,13 +1,17 @@
 """Make the demo world's models again, from seeds: `python -m demo.build`.
 
-Stages: autoencoder, diffusion (UNet and text model), then the two scorers. Each one keeps its state in the work
-folder and goes on from there when it was stopped; delete the folder to begin anew.
+Two lanes run side by side, each a process that computes on one core: one trains the autoencoder and then UNet and
+text model, the other the towers that both scorers start from. Then each scorer trains in a lane of its own, on
+rankings that need both. Every stage keeps its state in the work folder and goes on from there when it was stopped; delete
+the folder to begin anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,31 +20,59 @@ import torch
 from demo.world import checkpoint
 
 MODELS = Path(__file__).resolve().parent / "models"
-STAGES = ("autoencoder", "diffusion", "scorers")
+LANES = (
+    (("autoencoder", "diffusion"), ("towers",)),
+    (("demo-reward",), ("demo-witness",)),
+)
+"""What runs one after the other, what side by side, and what each lane does in turn."""
+STAGES = tuple(stage for together in LANES for lane in together for stage in lane)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the stages that were asked for."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the stages that were asked for, or all of them in their lanes."""
     parser = argparse.ArgumentParser(prog="python -m demo.build", description=__doc__)
     parser.add_argument(
         "--work", type=Path, default=Path("outputs/demo-build"), help="where states and data are kept"
     )
     parser.add_argument("--models", type=Path, default=MODELS, help="where the models are written")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--only", choices=STAGES, help="run one stage alone; earlier ones must have run")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a lane (default: 1)")
+    parser.add_argument(
+        "--only", choices=STAGES, nargs="+", help="run these stages alone, one after the other"
+    )
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    stages = {"autoencoder": build_autoencoder, "diffusion": build_diffusion, "scorers": build_scorers}
-    for name, stage in stages.items():
-        if options.only in (None, name):
-            wall, cpu = time.perf_counter(), time.process_time()
-            stage(options.work, options.models)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            print(f"[build] {name} done: {wall:.0f} s, {cpu:.0f} s of CPU", flush=True)
+    if options.only:
+        torch.set_num_threads(options.threads)
+        for stage in options.only:
+            timed(stage, options.work, options.models)
+        return 0
+    started = time.perf_counter()
+    for together in LANES:
+        shared = ["--work", options.work, "--models", options.models, "--threads", options.threads]
+        commands = [[sys.executable, "-m", "demo.build", *shared, "--only", *lane] for lane in together]
+        lanes = [subprocess.Popen([str(word) for word in command]) for command in commands]
+        if any([lane.wait() for lane in lanes]):  # all of them, so that none is left behind
+            return 1
+    print(f"[build] all done: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+    return 0
 
 
-def build_autoencoder(work: Path, models: Path) -> None:
+def timed(stage: str, work: Path, models: Path) -> None:
+    """Run one stage and say what it took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    if stage == "autoencoder":
+        build_autoencoder(work)
+    elif stage == "diffusion":
+        build_diffusion(work, models)
+    elif stage == "towers":
+        build_towers(work)
+    else:
+        build_scorer(stage, work, models)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"[build] {stage} done: {wall:.0f} s, {cpu:.0f} s of CPU", flush=True)
+
+
+def build_autoencoder(work: Path) -> None:
     """Train the autoencoder, measure the scale of its latents, and sharpen the decoder."""
     from demo.world import autoencoder
 
@@ -66,15 +98,21 @@ def build_diffusion(work: Path, models: Path) -> None:
     print(f"[build] {file.name}: {file.stat().st_size / 2**20:.1f} MiB", flush=True)
 
 
-def build_scorers(work: Path, models: Path) -> None:
-    """Make rankings with the checkpoint, and train the scorers on them."""
+def build_towers(work: Path) -> None:
+    """Teach the towers that both scorers start from to see and read."""
+    from demo.world import scorers
+
+    scorers.train_towers(work / "scorers")
+
+
+def build_scorer(name: str, work: Path, models: Path) -> None:
+    """Make rankings with the checkpoint, and train one scorer on them."""
     from demo.world import artist, scorers
 
-    parts = artist.load(models)
-    for training in scorers.TRAININGS:
-        notes = scorers.train(training, work / "scorers", models, parts)
-        print(f"[build] {training.name}: {json.dumps(notes, default=str)}", flush=True)
+    training = next(training for training in scorers.TRAININGS if training.name == name)
+    notes = scorers.train(training, work / "scorers", models, artist.load(models))
+    print(f"[build] {training.name}: {json.dumps(notes, default=str)}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -7,7 +7,6 @@ prompts is left empty, for guidance. The loss is the error of the predicted nois
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,16 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from demo.world import tokenizer
 from demo.world.autoencoder import drawings, encode
 from demo.world.configs import SCHEDULER, TEXT, UNET
-from demo.world.fitting import Schedule, fit
+from demo.world.fitting import Schedule, fit, generator
 
-ROUNDS = (
-    Schedule(steps=1400, lr=1e-3, warmup=100, seed=2),
-    Schedule(steps=700, lr=7e-4, warmup=30, seed=8),
-)
-"""The learning rate falls and starts again: the first round learns colours and counts, the second shapes and places."""
+SCHEDULE = Schedule(steps=1500, lr=1e-3, warmup=100, seed=2)
 BATCH = 32
-DRAWINGS = 6_000
+DRAWINGS = 8_000
 EMPTY_SHARE = 0.1
 SNR_CAP = 5.0
+WORD_SPREAD, PLACE_SPREAD = 1.0, 0.5
+"""Spread of the embeddings of words and of their places at the start. With CLIP's own 0.02, which drowns in what the
+layers add, 14 % of the backgrounds followed the prompt after 400 steps; with these, 55 %."""
 OFFSET = 0.3
 """Start of the bias of CLIP's last norm: one "Emphasis" mode of the WebUIs divides by the mean of the states."""
 
@@ -39,8 +37,11 @@ def networks(seed: int) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         unet, text = UNet2DConditionModel(**UNET), CLIPTextModel(CLIPTextConfig(**TEXT))
-    norm: Any = next(m for name, m in text.named_modules() if name.endswith("final_layer_norm"))
-    nn.init.constant_(norm.bias, OFFSET)
+    modules: dict[str, Any] = {name.split(".")[-1]: module for name, module in text.named_modules()}
+    rng = generator(seed, 77)
+    nn.init.normal_(modules["token_embedding"].weight, std=WORD_SPREAD, generator=rng)
+    nn.init.normal_(modules["position_embedding"].weight, std=PLACE_SPREAD, generator=rng)
+    nn.init.constant_(modules["final_layer_norm"].bias, OFFSET)
     return unet, text
 
 
@@ -52,11 +53,11 @@ def token_ids(vocabulary: Path, prompts: list[str]) -> Tensor:
 
 
 def train(
-    vae: AutoencoderKL, scale: float, state_file: Path, rounds: Sequence[Schedule] = ROUNDS
+    vae: AutoencoderKL, scale: float, state_file: Path, schedule: Schedule = SCHEDULE
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train (or finish training) both."""
-    unet, text = networks(rounds[0].seed)
-    prompts, pictures = drawings(DRAWINGS, seed=rounds[0].seed)
+    unet, text = networks(schedule.seed)
+    prompts, pictures = drawings(DRAWINGS, seed=schedule.seed)
     vocabulary = state_file.with_name("tokenizer")
     tokenizer.write(vocabulary)
     ids, empty = token_ids(vocabulary, prompts), token_ids(vocabulary, [""])
@@ -77,9 +78,7 @@ def train(
         weight = snr.clamp(max=SNR_CAP) / snr
         return (weight * (predicted - noise).square().mean(dim=(1, 2, 3))).mean()
 
-    for number, schedule in enumerate(rounds, start=1):
-        state = state_file.with_name(f"{state_file.stem}-{number}.pt")
-        fit(f"diffusion {number}", {"unet": unet, "text": text}, loss_at, schedule, state)
+    fit("diffusion", {"unet": unet, "text": text}, loss_at, schedule, state_file)
     return unet.requires_grad_(False), text.requires_grad_(False)
 
 

@@ -1,6 +1,6 @@
 """The demo world's language: prompts with a meaning one can draw and check.
 
-A :class:`Scene` is what a prompt says: one thing ("a large red circle on the left on a blue background"), two or
+A :class:`Scene` is what a prompt says: one thing ("a small red circle on the left on a blue background"), two or
 three equal things ("two green triangles on a white background"), or a pair ("a red star above a black square on a
 yellow background"). Style words after it ("flat colours", "high quality") change nothing that is drawn.
 
@@ -92,7 +92,7 @@ SHAPES: dict[str, list[tuple[float, float]]] = {
 }
 """Outlines around the origin at radius 1; y points down, as in an image."""
 
-RADII = {"small": 8.0, None: 11.5, "large": 17.0}
+RADII = {"small": 12.0, None: 17.0, "large": 24.0}
 """Radius in pixels of a thing that stands alone. Several things are drawn smaller so that they fit, see `_radius`."""
 
 
@@ -178,7 +178,7 @@ def parse(prompt: str) -> Scene:
         return Scene((Thing(colour, shape, size),), ground, place)
     raise ValueError(
         f"the demo world does not understand the prompt {prompt!r}; it reads, for example, "
-        "'a large red circle on the left on a blue background'"
+        "'a small red circle on the left on a blue background'"
     )
 
 
@@ -205,11 +205,10 @@ def _any_scene(rng: np.random.Generator) -> Scene:
     shapes = [str(s) for s in rng.permutation(list(SHAPES))]
     if kind == "one":
         size = [None, *SIZES][rng.integers(3)]
-        place = [None, *PLACES][rng.integers(6)]
+        place = None if size == "large" else [None, *PLACES][rng.integers(6)]  # a large one fills the image
         return Scene((Thing(others[0], shapes[0], size),), ground, place)
     if kind == "many":
-        size = [None, "small"][rng.integers(2)]
-        return Scene((Thing(others[0], shapes[0], size),) * int(rng.integers(2, 4)), ground)
+        return Scene((Thing(others[0], shapes[0]),) * int(rng.integers(2, 4)), ground)
     relation = [None, *RELATIONS][rng.integers(3)]
     return Scene((Thing(others[0], shapes[0]), Thing(others[1], shapes[1])), ground, relation)
 
@@ -256,8 +255,7 @@ def _change_one_fact(scene: Scene, rng: np.random.Generator) -> Scene | None:
         if scene.kind == "pair":
             return Scene((first,), scene.background)
         counts = [n for n in (1, 2, 3) if n != len(scene.things)]
-        size = None if first.size == "large" else first.size
-        return Scene((replace(first, size=size),) * int(rng.choice(counts)), scene.background)
+        return Scene((replace(first, size=None),) * int(rng.choice(counts)), scene.background)
     if change == "size" and scene.kind == "one" and first.size:
         return replace(scene, things=(replace(first, size="large" if first.size == "small" else "small"),))
     if change == "place" and scene.kind == "one" and scene.where:
@@ -306,9 +304,11 @@ def outline(
 
 
 def _radius(scene: Scene, thing: Thing) -> float:
-    if len(scene.things) == 1 or thing.size == "small":
+    if len(scene.things) == 1:
         return RADII[thing.size]
-    return 11.0 if len(scene.things) == 2 else 10.0
+    if scene.kind == "pair":
+        return 12.0
+    return 13.0 if len(scene.things) == 2 else 11.0
 
 
 def _shade(colour: str, rng: np.random.Generator) -> tuple[int, int, int]:

@@ -148,7 +148,7 @@ def _shape_holds(found: Found, thing: Thing) -> float:
 
 def _size_holds(found: Found, thing: Thing) -> float:
     radius = found.radius(thing.shape)
-    return _ramp(-radius, -10.5, -9.0) if thing.size == "small" else _ramp(radius, 13.5, 15.5)
+    return _ramp(-radius, -15.5, -13.5) if thing.size == "small" else _ramp(radius, 18.5, 21.0)
 
 
 def _place_holds(where: str, chosen: tuple[Found | None, ...]) -> float:

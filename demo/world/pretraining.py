@@ -67,7 +67,13 @@ def pretrain(
         tokens = network.embed(preprocessing.pixels(pictures[rows].float() / 255))
         prompts, held = _prompts(shown, int(torch.randint(2**31, (), generator=rng)))
         words = tokenize([grammar.describe(*prompt) for prompt in prompts], torch.device("cpu"))
-        hidden = _read(network, tokens.repeat_interleave(PROMPTS_EACH, dim=0), words.ids, words.mask)
+        longest = int(words.mask.sum(dim=1).max())  # padding is masked, so leaving it out changes nothing
+        hidden = _read(
+            network,
+            tokens.repeat_interleave(PROMPTS_EACH, dim=0),
+            words.ids[:, :longest],
+            words.mask[:, :longest],
+        )
         said = torch.stack([_facts(scene) for scene, _ in prompts])
         both = torch.cat([said, facts[rows].repeat_interleave(PROMPTS_EACH, dim=0)], dim=1)
         patches, shapes = _centres(shown, architecture)

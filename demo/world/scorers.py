@@ -104,7 +104,7 @@ def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -
     sets = read_sets(
         Data(
             training=rankings.write(work / training.name, training.data, parts),
-            validation=rankings.write(work / "validation", VALIDATION, parts),
+            validation=rankings.write(work / f"{training.name}-validation", VALIDATION, parts),
         )
     )
     trained = train_reward(
