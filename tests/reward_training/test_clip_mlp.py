@@ -89,7 +89,9 @@ def test_an_interrupted_embedding_goes_on_and_moved_images_are_known(
     assert counted["images"] < total + 8, "what was written before the interruption is not computed again"
 
     files = list((tmp_path / "home" / "cache" / "embeddings").rglob("*.safetensors"))
-    of_images = [file for file in files if json.loads(open_tensors(file).metadata["keys"])[0].startswith("image ")]
+    of_images = [
+        file for file in files if json.loads(open_tensors(file).metadata["keys"])[0].startswith("image ")
+    ]
     assert len(of_images) > 3
     before = counted["images"]
     of_images[0].write_bytes(of_images[0].read_bytes()[:50])

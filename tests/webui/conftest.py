@@ -15,6 +15,8 @@ from tests.tiny import make_tiny_scorer_folder
 
 SCORER = os.environ.get("WEBUI_SCORER", "tiny")
 """With $WEBUI_URL: a scorer that host has, in models/ImageReward/<name> or by its catalogue name."""
+SCORERS = os.environ.get("WEBUI_SCORERS")
+"""With $WEBUI_URL: that host's models/ImageReward, if tests may write their small scorers there and break them."""
 STYLES = "name,prompt,negative_prompt\nround,a circle of {prompt},square\n"
 
 
@@ -56,18 +58,24 @@ def started_webui(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WebUI]:
     if "WEBUI_URL" in os.environ:
-        yield WebUI(os.environ["WEBUI_URL"].rstrip("/"), tmp_path_factory.mktemp("outputs"))
+        scorers = write_scorers(Path(SCORERS)) if SCORERS else None
+        yield WebUI(os.environ["WEBUI_URL"].rstrip("/"), tmp_path_factory.mktemp("outputs"), scorers)
         return
     pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
     pytest.importorskip("diffusers", reason="the demo host draws with diffusers")
     data = tmp_path_factory.mktemp("webui")
-    scorers = data / "models" / "ImageReward"
-    make_tiny_scorer_folder(scorers / "tiny", label="ImageReward")
-    make_tiny_scorer_folder(scorers / "other", name="other", label="Other")
+    scorers = write_scorers(data / "models" / "ImageReward")
     (data / "styles.csv").write_text(STYLES, encoding="utf-8")
     checkpoints = request.getfixturevalue("random_checkpoint")
     with running_host(data, checkpoints, [ROOT]) as host:
         yield WebUI(host.url, tmp_path_factory.mktemp("outputs"), scorers, host)
+
+
+def write_scorers(folder: Path) -> Path:
+    """Write the two small scorers of these scenarios."""
+    make_tiny_scorer_folder(folder / "tiny", label="ImageReward")
+    make_tiny_scorer_folder(folder / "other", name="other", label="Other")
+    return folder
 
 
 @pytest.fixture

@@ -100,7 +100,8 @@ def line(page, tab="txt2img"):
 
 def choose_script(page, title="ImageReward", tab="txt2img"):
     page.locator(f"#tab_{tab} #script_list input").first.click()
-    page.get_by_role("option", name=title, exact=True).locator("visible=true").first.click()
+    # An option has the role "option" in gradio 4, "button" in gradio 3; the label is the same.
+    page.locator(f'ul.options li[aria-label="{title}"]').locator("visible=true").first.click()
     page.wait_for_selector(f"#imagereward-{tab}-script-limit input", state="visible")
 
 
@@ -182,7 +183,7 @@ def test_the_message_when_nothing_passes(page, webui):
     set_number(page, "imagereward-txt2img-script-limit", 5)
     generate(page, count=2)
     page.wait_for_function("document.querySelector('#html_log_txt2img').innerText.includes('passed')")
-    told = page.locator("#html_log_txt2img").inner_text()
+    told = page.locator("#html_log_txt2img").first.inner_text()
     assert re.search(r"ImageReward: 0 of 2 passed 5\.00; best was -?\d\.\d\d", told)
     assert page.locator("#txt2img_gallery .thumbnail-item").count() == 0
     assert "Error" not in told
@@ -194,7 +195,7 @@ def test_a_limit_says_what_share_of_ones_own_images_it_rejects(page, webui):
     page.wait_for_function(
         "document.querySelector('#imagereward-txt2img-script-share').innerText.includes('scored images')"
     )
-    first = page.locator("#imagereward-txt2img-script-share").inner_text()
+    first = page.locator("#imagereward-txt2img-script-share").first.inner_text()
     assert re.search(r"After \d+ more scored images|\d+% of your \d+ scored images are below 0.4", first)
     if "are below" in first:
         set_number(page, "imagereward-txt2img-script-limit", -5)
@@ -206,7 +207,7 @@ def test_a_limit_says_what_share_of_ones_own_images_it_rejects(page, webui):
 def test_unload_and_its_status_line(page, webui):
     webui.txt2img(alwayson_scripts=ON)
     choose_script(page)
-    status = page.locator("#imagereward-txt2img-script-status")
+    status = page.locator("#imagereward-txt2img-script-status").first  # gradio 3 gives two elements the id
     page.click("#imagereward-txt2img-script-show-status")
     page.wait_for_function(
         "document.querySelector('#imagereward-txt2img-script-status').innerText.includes('is loaded on')"
@@ -244,7 +245,7 @@ def test_png_info_shows_the_score_and_send_restores_every_parameter(page, webui)
     page.wait_for_function(
         "document.querySelector('#imagereward-pnginfo-line')?.innerText.includes('ImageReward: ')"
     )
-    assert f"{scores(answer)[0]:.4f}" in page.locator("#imagereward-pnginfo-line").inner_text()
+    assert f"{scores(answer)[0]:.4f}" in page.locator("#imagereward-pnginfo-line").first.inner_text()
     page.locator("#tab_pnginfo button", has_text="txt2img").first.click()
     page.wait_for_function(
         "document.querySelector('#txt2img_prompt textarea').value === 'a red fox, in (snow:1.2)'"
