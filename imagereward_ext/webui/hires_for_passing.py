@@ -28,8 +28,13 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
     job.all_prompts = small.all_prompts
     if drafts.collected is None or plan.collected is None:
         return result, ran
+    draft = getattr(small, JOB_MARK, None)
+    # Without a score nobody judged it, so it passes; but what the user skipped is worth no further work.
+    skipped = draft is not None and draft.cut_short
     passing = [
-        entry for entry in drafts.collected if entry.score is None or entry.score >= plan.request.limit
+        entry
+        for entry in drafts.collected
+        if (not skipped if entry.score is None else entry.score >= plan.request.limit)
     ]
     service.host.expect(len(passing) * 2, (job.hr_second_pass_steps or job.steps) * len(passing))
     for number, entry in enumerate(passing, start=1):
@@ -48,7 +53,7 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
     for entry in drafts.collected:
         if (
             entry not in passing
-        ):  # it was never saved; from here on it is an image like any other below the limit
+        ):  # it was never saved; from here on it is an image like any other that does not pass
             service.host.save_sample(small, Sample(entry.image, entry.infotext, entry.prompt, entry.seed))
             plan.collected.append(entry)
     ran.batch_size = job.batch_size  # the grid of all of them has as many rows as if it were one job

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from imagereward_ext.webui.other_scripts import PLOT, selected_title
 from imagereward_ext.webui.verdict import means
 
-TITLE = "X/Y/Z plot"
 LIMIT_AXIS, SCORER_AXIS = "[ImageReward] Lower score limit", "[ImageReward] Scorer"
 OVERRIDES_MARK = "_imagereward_overrides"
 PLOT_MARK, CELL_MARK, DRAW_MARK = "_imagereward_plot", "_imagereward_cell", "_imagereward_draw"
@@ -56,7 +56,7 @@ _current: Plot | None = None
 def plot_of(p: Any, state: Any = None) -> Plot | None:
     """Return the plot a job is a cell of. Jobs run one at a time, and each plot sets its axes anew."""
     global _current
-    if selected_title(p) != TITLE:
+    if selected_title(p) != PLOT:
         return None
     if state is None:
         from modules import shared
@@ -98,15 +98,6 @@ def _override(name: str, **more: Any) -> Callable[[Any, Any, Any], None]:
         setattr(p, OVERRIDES_MARK, {**getattr(p, OVERRIDES_MARK, {}), name: value, **more})
 
     return apply
-
-
-def selected_title(p: Any) -> str:
-    """Return the title of the script that was chosen in the dropdown, "" for none."""
-    try:
-        number = int(p.script_args[0])
-        return str(p.scripts.selectable_scripts[number - 1].title()) if number > 0 else ""
-    except (AttributeError, IndexError, TypeError, ValueError):
-        return ""
 
 
 def _is_blank(image: Any) -> bool:

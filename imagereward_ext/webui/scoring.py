@@ -16,7 +16,7 @@ from imagereward_ext.hosts import Sample
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.metadata.score_mark import ScoreMark
 from imagereward_ext.residency import Wish
-from imagereward_ext.webui import plots, rejected_files
+from imagereward_ext.webui import other_scripts, plots, rejected_files
 from imagereward_ext.webui.arrangement import Entry, Final, Lists, Taken, put_together, take_apart
 from imagereward_ext.webui.history import aesthetic_score
 from imagereward_ext.webui.options import (
@@ -56,6 +56,8 @@ class Plan:
 class ScoredJob:
     """One job of the host while it is being scored; it hangs on the host's processing object."""
 
+    owner: int
+    """The `id` of that object: ADetailer calls hooks with copies of it, which are no jobs of their own."""
     request: Request
     settings: Settings
     wish: Wish
@@ -65,6 +67,9 @@ class ScoredJob:
     fields: dict[tuple[int, int], Mapping[str, str]] = field(default_factory=dict)
     scored_by: Scored | None = None
     failed: bool = False
+    cut_short: bool = False
+    shows_all: bool = False
+    """True when another script counts on every image: files are put aside, but nothing leaves the list."""
     finished: bool = False
     grid_was_off: bool = False
     plot: plots.Plot | None = None
@@ -83,9 +88,8 @@ class ScoredJob:
 def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
     """Decide, when a job starts, whether and how its images are scored."""
     setattr(p, JOB_MARK, None)
-    if getattr(
-        p, "_ad_inner", False
-    ):  # ADetailer's inner jobs paint a face; the image is scored when it is whole
+    # ADetailer's inner jobs paint a face, some scripts make tiles: an image is scored when it is whole.
+    if getattr(p, "_ad_inner", False) or other_scripts.makes_parts(p):
         return
     plan: Plan | None = getattr(p, PLAN_MARK, None)
     settings = service.settings()
@@ -97,24 +101,32 @@ def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
         if request.score != ON and not (request.score == AS_IN_SETTINGS and settings.always_score):
             return
     request = replace(request, **getattr(p, plots.OVERRIDES_MARK, {}))
-    if plan is None and request.selects and plots.selected_title(p) not in ("", plots.TITLE):
-        request = replace(request, keep_one=True)  # prompt matrix and others cannot draw a grid of nothing
-    job = ScoredJob(request, settings, service.wish(request.scorer), plan, list(problems))
+    if getattr(p, "txt2img_upscale", False):  # the gallery's hires button: somebody chose this very image
+        request = replace(request, filter_low=False, keep_best=0, sort=False)
+    job = ScoredJob(id(p), request, settings, service.wish(request.scorer), plan, list(problems))
+    job.shows_all = plan is None and other_scripts.needs_every_image(p)
     job.plot = plots.plot_of(p)
     job.grid_was_off = p.do_not_save_grid
-    if request.rearranges or (plan is not None and plan.collected is not None):
+    if (request.rearranges and not job.shows_all) or (plan is not None and plan.collected is not None):
         p.do_not_save_grid = True  # the host would draw it before anything is filtered
     setattr(p, JOB_MARK, job)
 
 
+def job_of(p: Any) -> ScoredJob | None:
+    """Return the job that is being scored, if this is the host's own object of it and it is not over."""
+    job: ScoredJob | None = getattr(p, JOB_MARK, None)
+    return None if job is None or job.finished or job.owner != id(p) else job
+
+
 def score_image(p: Any, image: Any, service: Service) -> None:
     """Score one final image. Whatever goes wrong, the image goes on its way."""
-    job: ScoredJob | None = getattr(p, JOB_MARK, None)
-    if job is None or job.finished:
+    job = job_of(p)
+    if job is None:
         return
     prompt = job.settings.text or plain_prompt(_prompt_of(p))
     scored = None
     if service.host.half_done():
+        job.cut_short = True
         job.note("an image that was cut short is not scored")
     elif not job.failed:
         scored = _try_to_score(job, image, prompt, service)
@@ -135,8 +147,8 @@ def score_image(p: Any, image: Any, service: Service) -> None:
 
 def conclude(p: Any, processed: Any, service: Service) -> None:
     """Keep, reject and arrange what a job made, once it is over."""
-    job: ScoredJob | None = getattr(p, JOB_MARK, None)
-    if job is None or job.finished:
+    job = job_of(p)
+    if job is None:
         return
     job.finished = True
     p.do_not_save_grid = job.grid_was_off
@@ -152,7 +164,13 @@ def conclude(p: Any, processed: Any, service: Service) -> None:
     elif job.request.rearranges:
         verdict = judge(candidates(taken.entries), job.request)
         job.note(verdict.message)
-        arrange(p, processed, taken, lists, verdict, job, service)
+        if job.shows_all:
+            for index in verdict.rejected:
+                put_aside(taken.entries[index], job, service)
+            if verdict.rejected:
+                job.note("the other script needs every image, so all are shown")
+        else:
+            arrange(p, processed, taken, lists, verdict, job, service)
     report(p, processed, job, service)
 
 

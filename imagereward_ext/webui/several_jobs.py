@@ -19,6 +19,8 @@ from imagereward_ext.webui.verdict import Candidate, judge
 def run(p: Any, reading: Reading[Request], service: Service) -> Any:
     """Run the host's job with a plan, or several jobs when that is what the plan needs."""
     request = reading.values
+    if getattr(p, "txt2img_upscale", False):  # the gallery's hires button wants one image, and no other
+        request = replace(request, until=0, hires_for_passing=False)
     gated = request.hires_for_passing and getattr(p, "enable_hr", False)
     if (request.until or gated) and not reading.problems:
         request = replace(request, filter_low=True)
@@ -61,7 +63,7 @@ class _Several:
                 self.notes.append(f"a later try failed: {plain(error)}")  # what is made already is kept
                 break
             number += 1
-            if self._passed() >= self.request.until or self._unscored():
+            if self._passed() >= self.request.until or self._hopeless():
                 break
             self._settle_rejected()
         return self._conclude(number)
@@ -94,8 +96,10 @@ class _Several:
     def _passed(self) -> int:
         return judge(scoring.candidates(self.entries), replace(self.request, keep_best=0)).passed
 
-    def _unscored(self) -> bool:
-        return bool(self.entries) and all(entry.score is None for entry in self.entries)
+    def _hopeless(self) -> bool:
+        """Whether nothing gets a score, for another reason than Skip."""
+        unscored = bool(self.entries) and all(entry.score is None for entry in self.entries)
+        return unscored and not (self.job is not None and self.job.cut_short)
 
     def _settle_rejected(self) -> None:
         """Put aside what is below the limit, except the best so far, which may be all there is to keep."""
@@ -132,7 +136,7 @@ class _Several:
         if verdict.passed < self.request.until:
             why = "you stopped it" if self.service.host.stopped() else f"the cap is {self.request.tries}"
             made = f"{tries} tries" if tries > 1 else "one try"
-            if self._unscored() and not self.service.host.stopped():
+            if self._hopeless() and not self.service.host.stopped():
                 why = "without a score nothing can pass"
             job.note(f"stopped after {made}: {verdict.passed} of the {self.request.until} wanted ({why})")
         lists = scoring.lists_of(result)

@@ -17,6 +17,7 @@ SCORER = os.environ.get("WEBUI_SCORER", "tiny")
 """With $WEBUI_URL: a scorer that host has, in models/ImageReward/<name> or by its catalogue name."""
 SCORERS = os.environ.get("WEBUI_SCORERS")
 """With $WEBUI_URL: that host's models/ImageReward, if tests may write their small scorers there and break them."""
+COMPANIONS = ROOT / "tests" / "webui" / "companions"
 STYLES = "name,prompt,negative_prompt\nround,a circle of {prompt},square\n"
 
 
@@ -67,7 +68,7 @@ def started_webui(
     scorers = write_scorers(data / "models" / "ImageReward")
     (data / "styles.csv").write_text(STYLES, encoding="utf-8")
     checkpoints = request.getfixturevalue("random_checkpoint")
-    with running_host(data, checkpoints, [ROOT]) as host:
+    with running_host(data, checkpoints, [ROOT, COMPANIONS]) as host:
         yield WebUI(host.url, tmp_path_factory.mktemp("outputs"), scorers, host)
 
 

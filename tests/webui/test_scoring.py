@@ -1,5 +1,6 @@
 """The hooks over a stand-in for the host's processing object; the scorer is real, and small."""
 
+from copy import copy
 from types import SimpleNamespace
 
 import pytest
@@ -159,12 +160,66 @@ def test_an_axis_of_a_plot_overrides_the_request(service):
     assert make(p, service).images == []
 
 
-def test_a_script_that_draws_its_own_grid_gets_at_least_one_image(service):
-    script = SimpleNamespace(title=lambda: "Prompt matrix")
-    p = make_job(["a"] * 3, scripts=SimpleNamespace(selectable_scripts=[script]))
+def with_script(title, p):
+    p.scripts = SimpleNamespace(selectable_scripts=[SimpleNamespace(title=lambda: title)])
     p.script_args = (1,)
-    result = make(p, service, [{"score": True, "filter_low": True, "limit": 1e9}], count=3)
-    assert len(result.images) == 1 and "is kept" in result.comments
+    return p
+
+
+def test_a_script_that_draws_its_own_grid_gets_every_image_in_its_order(service):
+    p = with_script("Prompt matrix", make_job(["a", "b", "c"]))
+    request = {"score": True, "filter_low": True, "limit": 1e9, "sort": True}
+    result = make(p, service, [request], count=3)
+    assert result.infotexts == ["text 0", "text 1", "text 2"] and result.all_prompts == ["a", "b", "c"]
+    assert "0 of 3 passed" in result.comments and "needs every image" in result.comments
+
+
+def test_what_a_script_that_draws_its_own_grid_rejects_still_moves(service, tmp_path):
+    p = with_script("Prompt matrix", make_job())
+    scoring.begin(p, [{"score": True, "filter_low": True, "limit": 1e9}], service)
+    assert p.do_not_save_grid is False, "the script's own grid is right"
+    image = picture()
+    image.already_saved_as = str(tmp_path / "one.png")
+    image.save(image.already_saved_as)
+    scoring.score_image(p, image, service)
+    lists = {key: ["a"] for key in ("infotexts", "all_prompts", "all_negative_prompts")}
+    seeds = {key: [1] for key in ("all_seeds", "all_subseeds")}
+    result = SimpleNamespace(images=[image], **lists, **seeds, index_of_first_image=0, comments="")
+    scoring.conclude(p, result, service)
+    assert result.images == [image]
+    assert image.already_saved_as == str(tmp_path / "rejected" / "one.png")
+
+
+def test_prompts_from_a_file_are_filtered_like_jobs_of_their_own(service):
+    p = with_script("Prompts from file or textbox", make_job(["a"] * 3))
+    assert make(p, service, [{"score": True, "filter_low": True, "limit": 1e9}], count=3).images == []
+
+
+@pytest.mark.parametrize("title", ["SD upscale", "Outpainting mk2", "Poor man's outpainting"])
+def test_a_tile_of_an_image_is_not_scored(service, title):
+    result = make(with_script(title, make_job()), service)
+    assert ANSWER not in result.extra_generation_params
+
+
+def test_hooks_called_with_a_copy_of_the_job_do_not_end_it(service):
+    p = make_job(["a"] * 2)
+    scoring.begin(p, ON, service)
+    nothing = SimpleNamespace(images=[], comments="")
+    scoring.conclude(copy(p), nothing, service)  # ADetailer does this before it paints the first face
+    scoring.score_image(p, picture(), service)
+    scoring.begin(copy(p), ON, service)  # and this after the last one of a batch
+    p.batch_index = 1
+    scoring.score_image(p, picture(1), service)
+    job = getattr(p, JOB_MARK)
+    assert [final.score is not None for final in job.finals] == [True, True]
+    assert not job.finished and nothing.comments == ""
+
+
+def test_the_gallerys_hires_button_rejects_nothing(service):
+    p = make_job(txt2img_upscale=True)
+    setattr(p, PLAN_MARK, Plan(Request(filter_low=True, limit=1e9, keep_best=1)))
+    result = make(p, service)
+    assert len(result.images) == 1 and result.extra_generation_params[ANSWER]["scores"][0] is not None
 
 
 def test_a_text_of_ones_own_is_scored_and_told(service):

@@ -157,6 +157,31 @@ def test_without_a_score_nothing_is_tried_again(service):
     assert "without a score nothing can pass" in note(result)
 
 
+def test_a_skipped_try_is_followed_by_the_next(service):
+    original = service.host.generate
+
+    def generate(p):
+        service.host.cut_short = not service.made  # Skip is pressed during the first try
+        return original(p)
+
+    service.host.generate = generate
+    result = run(service, limit=-1e9, until=2, tries=9)
+    assert [seed for seed, *_ in service.made] == [10, 12]
+    assert len(result.images) == 4 and "without a score nothing can pass" not in note(result)
+
+
+def test_a_skipped_small_image_gets_no_second_pass(service):
+    service.host.cut_short = True
+    result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
+    assert [hires for _, _, hires, _ in service.made] == [False] and len(result.images) == 2
+
+
+def test_the_gallerys_hires_button_makes_one_image(service):
+    p = make_job(service, batch_size=1, enable_hr=True, txt2img_upscale=True)
+    result = run(service, p, limit=1e9, until=5, tries=9, hires_for_passing=True)
+    assert len(service.made) == 1 and [image.size for image in result.images] == [(96, 80)]
+
+
 def test_the_best_of_all_tries(service):
     everything = run(service, limit=-1e9, until=6, tries=3)
     best = max(getattr(image, SCORE_MARK) for image in everything.images)
