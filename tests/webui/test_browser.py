@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import time
 from collections.abc import Iterator
@@ -220,6 +221,91 @@ def test_unload_and_its_status_line(page, webui):
             arg=message,
         )
     assert webui.get("/imagereward/v1/models")["loaded"] is None
+
+
+# ---- the gallery's own buttons
+
+
+def served(page, index, tab="txt2img"):
+    """Fetch the picture behind a thumbnail as the browser does, with the parameters in it."""
+    small = page.locator(f"#{tab}_gallery .thumbnail-item.thumbnail-small")
+    items = small if small.count() else page.locator(f"#{tab}_gallery .thumbnail-item")
+    answer = page.request.get(items.nth(index).locator("img").first.get_attribute("src"))
+    return Image.open(io.BytesIO(answer.body()))
+
+
+def test_reuse_seed_takes_the_seed_of_the_image_that_is_shown(page, webui):
+    choose_script(page)
+    page.locator("#imagereward-txt2img-script-sort input").check()
+    generate(page, count=3)
+    shown = wait_for_badges(page, 3)
+    seeds = []
+    for index in (1, 2, 3):
+        said = fields(served(page, index).info["parameters"])
+        assert abs(float(said["ImageReward"]) - float(shown[index])) <= 0.0051
+        select(page, index)
+        page.click("#txt2img_reuse_seed")
+        page.wait_for_function(
+            "seed => document.querySelector('#txt2img_seed input').value === seed", arg=said["Seed"]
+        )
+        seeds.append(int(said["Seed"]))
+    assert max(seeds) - min(seeds) == 2, "three images of one job"
+    assert [float(badge) for badge in shown[1:]] == sorted(
+        (float(badge) for badge in shown[1:]), reverse=True
+    )
+
+
+def test_the_hires_button_replaces_an_image_and_its_score(page, webui):
+    webui.settings(imagereward_always_score=True)
+    generate(page, count=2)
+    wait_for_badges(page, 2)
+    upscale(page, 2)
+    check_upscaled(page, 2)
+    choose_script(page)  # a limit is for what a job makes by itself, not for the one image somebody picked
+    page.locator("#imagereward-txt2img-script-filter_low input").check()
+    set_number(page, "imagereward-txt2img-script-limit", 5)
+    upscale(page, 1)
+    check_upscaled(page, 1)
+
+
+def upscale(page, index):
+    before = sources(page)
+    select(page, index)
+    page.click("#txt2img_upscale")
+    wait_for_images(page, before)
+
+
+def check_upscaled(page, index):
+    badge = wait_for_badges(page, 2)[index]
+    image = served(page, index)
+    assert image.size == (128, 128)
+    assert abs(float(fields(image.info["parameters"])["ImageReward"]) - float(badge)) <= 0.0051
+
+
+def test_batch_img2img_scores_every_picture(page, webui, tmp_path):
+    if page.locator("#img2img_batch_input_dir").count() == 0:
+        pytest.skip("this host has no batch img2img")
+    webui.settings(imagereward_always_score=True)
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.radial_gradient("L").resize((64, 64)).rotate(90 * number).convert("RGB").save(
+            tmp_path / "in" / f"{number}.png"
+        )
+    open_tab(page, "img2img")
+    page.locator("#mode_img2img button", has_text="Batch").first.click()
+    page.locator("#img2img_batch_source button", has_text="From directory").first.click()
+    for name, folder in {"input": "in", "output": "out"}.items():
+        field = page.locator(f"#img2img_batch_{name}_dir textarea").first
+        field.fill(str(tmp_path / folder))
+        field.blur()
+    generate(page, count=1, tab="img2img", steps=4)
+    wait_for_badges(page, 3, "img2img")
+    made = sorted((tmp_path / "out").glob("*.png"))
+    assert len(made) == 3
+    for path in made:
+        said = fields(Image.open(path).info["parameters"])
+        again = webui.post("/imagereward/v1/score", images=[_base64(path)], prompts="a red fox")
+        assert float(said["ImageReward"]) == round(again["scores"][0], 4)
 
 
 # ---- around it

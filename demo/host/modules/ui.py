@@ -115,17 +115,28 @@ def _size_and_count(tab: str) -> Controls:
     return {"width": width, "height": height, "n_iter": count, "batch_size": batch, "cfg_scale": cfg}
 
 
-def _seed(tab: str) -> Controls:
+def _seed(tab: str) -> tuple[Controls, Any]:
+    """The seed's controls, and the button that takes the selected image's seed."""
     with gr.Row(elem_id=f"{tab}_seed_row"):
         seed = gr.Number(-1, label="Seed", elem_id=f"{tab}_seed", precision=0)
         random = ToolButton("\U0001f3b2\ufe0f", elem_id=f"{tab}_random_seed")
+        reuse = ToolButton("\u267b\ufe0f", elem_id=f"{tab}_reuse_seed")
     with gr.Row(elem_id=f"{tab}_subseed_row"):
         subseed = gr.Number(-1, label="Variation seed", elem_id=f"{tab}_subseed", precision=0)
         strength = gr.Slider(
             0, 1, value=0.0, step=0.01, label="Variation strength", elem_id=f"{tab}_subseed_strength"
         )
     random.click(fn=None, _js="() => -1", inputs=[], outputs=[seed], show_progress=False)
-    return {"seed": seed, "subseed": subseed, "subseed_strength": strength}
+    return {"seed": seed, "subseed": subseed, "subseed_strength": strength}, reuse
+
+
+def _seed_of_image(generation_info: str, index: float) -> int:
+    """The seed in the parameters of an image in the gallery, -1 where there is none."""
+    try:
+        infotext = json.loads(generation_info)["infotexts"][max(int(index), 0)]
+    except (ValueError, KeyError, IndexError):
+        return -1
+    return int(infotext_utils.parse_generation_parameters(infotext, []).get("Seed", -1))
 
 
 def _hires() -> Controls:
@@ -191,13 +202,21 @@ def _generation_tab(tab: str, runner: scripts.ScriptRunner) -> gr.Blocks:
                 arguments |= _sampling(tab)
                 arguments |= {} if is_img2img else _hires()
                 arguments |= _size_and_count(tab)
-                arguments |= _seed(tab)
+                seeds, reuse_seed = _seed(tab)
+                arguments |= seeds
                 with gr.Column(elem_id=f"{tab}_script_container"):
                     script_inputs = runner.setup_ui()
             panel = create_output_panel(tab, getattr(shared.opts, f"outdir_{tab}_samples"))
         _own_defaults(tab, arguments)
         task = gr.Textbox(visible=False, elem_id=f"{tab}_task")
         _wire_generation(tab, arguments, buttons, script_inputs, panel, task)
+        reuse_seed.click(
+            fn=_seed_of_image,
+            _js="(info, _) => [info, selected_gallery_index()]",
+            inputs=[panel.generation_info, arguments["seed"]],
+            outputs=[arguments["seed"]],
+            show_progress=False,
+        )
         fields = _paste_fields(arguments) + runner.infotext_fields
     infotext_utils.add_paste_fields(tab, arguments.get("init_image"), fields)
     register_paste_params_button(
