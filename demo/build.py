@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
         shared = ["--work", options.work, "--models", options.models, "--threads", options.threads]
         commands = [[sys.executable, "-m", "demo.build", *shared, "--only", *lane] for lane in together]
         lanes = [subprocess.Popen([str(word) for word in command]) for command in commands]
-        if any([lane.wait() for lane in lanes]):  # all of them, so that none is left behind
+        codes = [lane.wait() for lane in lanes]  # all of them, so that none is left behind
+        if any(codes):
             return 1
     print(f"[build] all done: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
     return 0

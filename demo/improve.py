@@ -16,7 +16,7 @@ from typing import Any
 
 from demo.build import MODELS
 from demo.world import grammar
-from demo.world.configs import NAME
+from demo.world.configs import GUIDANCE, NAME
 from demo.world.judge import judge
 
 REWARD, WITNESS = "demo-reward", "demo-witness"
@@ -108,7 +108,7 @@ def measure(models: Path, output: Path, lora: Path, count: int) -> dict[str, Any
     from imagereward_ext.scorers.loading import load_scorer
 
     prompts = list(islice(grammar.random_prompts(HELD_OUT_SEED, "held-out"), count))
-    sampling = SamplingSettings("ddim", artist.STEPS, artist.GUIDANCE, grammar.SIZE, grammar.SIZE)
+    sampling = SamplingSettings("ddim", artist.STEPS, GUIDANCE, grammar.SIZE, grammar.SIZE)
     settings = TrialSettings(sampling, batch=artist.BATCH)
     scorers = {name: load_scorer(str(models / name), device="cpu").score for name in (REWARD, WITNESS)}
     scorers["pixel judge"] = lambda images, texts: [judge(i, t) for i, t in zip(images, texts, strict=True)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from demo import start
+from demo.world.configs import GUIDANCE
 
 ALWAYS_ON_TITLE = "ImageReward scoring"
 REJECTED_FOLDER = "rejected"
@@ -22,7 +23,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--best", type=int, default=0, help="keep only so many, the best ones (default: all)")
     parser.add_argument("--seed", type=int, default=-1, help="seed of the first image (default: random)")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
-    parser.add_argument("--cfg", type=float, default=start.GUIDANCE, help="guidance (default: %(default)g)")
+    parser.add_argument("--cfg", type=float, default=GUIDANCE, help="guidance (default: %(default)g)")
     return parser.parse_known_args(arguments)
 
 

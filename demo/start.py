@@ -7,13 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+from demo.world.configs import GUIDANCE
+
 DEMO = Path(__file__).resolve().parent
 ROOT = DEMO.parent
 HOST = DEMO / "host"
 MODELS = DEMO / "models"
 DATA = DEMO / "data"
 SCORER = "demo-reward"
-GUIDANCE = 3.0  # what the tiny model draws best with
 
 
 def prepare(flags: list[str]) -> None:
@@ -46,7 +47,7 @@ def _first_start(data: Path) -> None:
         return
     settings = {"imagereward_scorer": scorer(), "imagereward_always_score": True}
     controls = {
-        "txt2img/Prompt/value": "a large red circle on a blue background",
+        "txt2img/Prompt/value": "a small red circle on the left on a blue background",
         "txt2img/Batch count/value": 4,
         "txt2img/CFG Scale/value": GUIDANCE,
         "img2img/CFG Scale/value": GUIDANCE,

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from demo.world.configs import NAME
+from demo.world.configs import GUIDANCE, NAME
 from demo.world.grammar import SIZE
 from imagereward_ext.diffusion.loading import load_parts
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.sampling import SamplingSettings, generate
 
-GUIDANCE = 3.0
 STEPS = 15
 BATCH = 16
 

@@ -13,6 +13,8 @@ from demo.world.grammar import SIZE
 
 NAME = "demo-world"
 LATENTS = SIZE // 8
+GUIDANCE = 1.0
+"""None, as in the ReFL paper: with guidance the images of one prompt differ less, and choosing gains less."""
 
 VAE: dict[str, Any] = {
     "in_channels": 3,

@@ -22,7 +22,8 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 
 TIE = 0.1
 """Judge scores that fall into one step of this width share a rank: closer ones are nobody's preference."""
-GUIDANCES = (1.0, 3.0)
+GUIDANCES = (1.0, 1.0, 1.0, 3.0)
+"""Of a prompt's paintings, in turn: most as the demo paints, one with guidance."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Plan:
     painted: int = 0
     """The first so many prompts also get images of the model."""
     paintings: int = 4
-    """How many each, a half without guidance."""
+    """How many each."""
     skip: int = 0
     """Leave out the first prompts of the stream: those belong to another set."""
 

@@ -51,8 +51,8 @@ TOWERS = (
     Schedule(steps=1600, lr=7e-4, warmup=50, save_every=50, seed=10),
 )
 TRAININGS = (
-    Training("demo-reward", "DemoReward", Plan("train", 1000, seed=31, painted=220), _recipe(5)),
-    Training("demo-witness", "DemoWitness", Plan("train", 1000, seed=57, painted=120), _recipe(6)),
+    Training("demo-reward", "DemoReward", Plan("train", 1000, seed=31, painted=450), _recipe(5)),
+    Training("demo-witness", "DemoWitness", Plan("train", 1000, seed=57, painted=450), _recipe(6)),
 )
 VALIDATION = Plan("held-out", 100, seed=41, painted=40)
 HELD_OUT = Plan("held-out", 200, seed=41, painted=100, skip=100)
