@@ -30,6 +30,8 @@ class Run:
     reason: str = ""
     step: int = 0
     updates: int = 0
+    seconds: float | None = None
+    """What its last update took."""
     seconds_left: float | None = None
     memory: float = 0.0
     """Peak in GB."""
@@ -74,13 +76,15 @@ def read_run(folder: Path) -> Run:
     state = _state(folder, order is not None and order.waiting, owner is not None, outcome, end)
     step = int(last.get("step", {}).get("step", 0))
     updates = _updates(folder, order.config if order else {})
+    seconds = float(update["seconds"]) if "seconds" in update else None
     return Run(
         name=folder.name,
         state=state,
         reason=str(outcome.get("reason") or end.get("reason") or ""),
         step=step,
         updates=updates,
-        seconds_left=_seconds_left(last, updates - step) if state == RUNNING else None,
+        seconds=seconds,
+        seconds_left=None if seconds is None or state != RUNNING else seconds * max(0, updates - step),
         memory=float(update.get("memory", 0.0)),
         lora=_lora(folder, outcome, end),
         resumable=state not in (*ALIVE, WAITING, FINISHED) and any((folder / "states").glob("step-*")),
@@ -160,11 +164,6 @@ def _parsed(block: bytes) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(event, dict):
             yield event
-
-
-def _seconds_left(last: dict[str, dict[str, Any]], updates: int) -> float | None:
-    seconds = last.get("update", {}).get("seconds")
-    return None if seconds is None else float(seconds) * max(0, updates)
 
 
 def _updates(folder: Path, ordered: Any) -> int:

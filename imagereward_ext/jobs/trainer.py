@@ -25,6 +25,11 @@ LOOK_SECONDS = 0.3
 SECONDS_BEFORE_THE_SIGNAL = 2.0
 """The stop file comes first: the engine looks at it after each update."""
 
+SECONDS_AFTER_THE_SIGNAL = 120.0
+UPDATES_AFTER_THE_SIGNAL = 5
+"""How long a run may take to finish its update and save: so many seconds, or so many of its own updates if that is
+longer. One that is stuck is ended then; the state before stays."""
+
 SECONDS_TO_END = 20.0
 """What a process may take to end after it has said how: libraries clean up."""
 
@@ -135,10 +140,9 @@ class Trainer:
         with suppress(OSError):
             (folder / "stop").touch()
         if now:
-            if run.pid is not None:
-                process.kill(run.pid)
+            self._kill(run, "ended without waiting for its update, as asked")
         else:
-            threading.Thread(target=self._signal, args=(name,), daemon=True).start()
+            threading.Thread(target=self._see_it_end, args=(name,), daemon=True).start()
         return self.run(name)
 
     def delete(self, name: str) -> None:
@@ -245,12 +249,30 @@ class Trainer:
             self._worker = threading.current_thread()
         self._work()
 
-    def _signal(self, name: str) -> None:
+    def _see_it_end(self, name: str) -> None:
+        """After the stop file the signal, and for a process that is stuck the end."""
         time.sleep(SECONDS_BEFORE_THE_SIGNAL)
         with suppress(JobError):
-            run = self.run(name)
-            if run.state == runs.STOPPING and run.pid is not None:
-                process.terminate(run.pid)
+            asked = self.run(name)
+            if asked.state != runs.STOPPING or asked.pid is None:
+                return
+            process.terminate(asked.pid)
+            patience = max(SECONDS_AFTER_THE_SIGNAL, UPDATES_AFTER_THE_SIGNAL * (asked.seconds or 0))
+            deadline = time.monotonic() + patience
+            while (run := self.run(name)).state == runs.STOPPING and run.pid == asked.pid:
+                if time.monotonic() > deadline:
+                    self._kill(run, f"it did not answer for {patience:.0f} seconds and was ended")
+                    return
+                time.sleep(LOOK_SECONDS)
+
+    def _kill(self, run: Run, reason: str) -> None:
+        """End a run's process and say why; what a training that is done has said of itself stays."""
+        if run.pid is None:
+            return
+        folder = self.folder / run.name
+        if not (folder / OUTCOME).exists():
+            _write_outcome(folder, "killed", reason)
+        process.kill(run.pid)
 
     def _seen(self, run: Run) -> Run:
         """Correct what the folder cannot know: that this process is about to start it, or still makes good."""

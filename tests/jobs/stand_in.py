@@ -30,6 +30,11 @@ def engine(order):
     with StopRequest(folder / "stop") as stop:
         while step < order.config["updates"] and not stop:
             time.sleep(order.config.get("seconds", 0.05))
+            if step == order.config.get("stuck_after") and not order.resume:
+                (folder / "stuck").touch()
+                time.sleep(
+                    600
+                )  # as a driver that does not come back: signals are taken note of, and nothing ends
             step += 1
             event(folder, kind="update", step=step, reward=step / 10, seconds=0.05, memory=0.5)
             (folder / "states" / f"step-{step:06d}").mkdir(exist_ok=True)

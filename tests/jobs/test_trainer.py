@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from imagereward_ext.jobs import child, process, runs
+from imagereward_ext.jobs import trainer as trainer_module
 from imagereward_ext.jobs.lock import Lock, holder
 from imagereward_ext.jobs.order import JobError, Order, read_order
 from imagereward_ext.jobs.trainer import Trainer
@@ -87,7 +88,7 @@ def test_it_is_a_child_in_a_group_of_its_own_that_holds_its_locks(world):
     assert os.getpgid(run.pid) == run.pid != os.getpgid(0)
     assert holder(process.device_lock("auto", world.folder / "locks"))["pid"] == run.pid
     world.trainer.stop("run", now=True)
-    assert world.until("run", runs.KILLED)
+    assert world.until("run", runs.KILLED).reason == "ended without waiting for its update, as asked"
 
 
 def test_stop_ends_within_one_update_and_resume_goes_on(world):
@@ -124,6 +125,32 @@ def test_stop_while_it_still_loads_ends_it_too(world):
     stopped = world.until("run", runs.STOPPED)
     assert time.monotonic() - started < 20
     assert "before the first update" in stopped.reason
+
+
+def test_stopping_an_update_that_is_stuck_comes_to_an_end_and_the_state_before_it_resumes(world, monkeypatch):
+    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
+    monkeypatch.setattr(trainer_module, "SECONDS_AFTER_THE_SIGNAL", 1.0)
+    world.trainer.start(world.order(updates=4, stuck_after=2))
+    appear(world, "stuck")
+    assert world.trainer.stop("run").state == runs.STOPPING
+    killed = world.until("run", runs.KILLED)
+    assert killed.reason == "it did not answer for 1 seconds and was ended"
+    assert (killed.step, killed.resumable) == (2, True)
+    assert world.trainer.wait(PATIENCE)
+    assert world.calls[-1] == ("after", "run")
+    world.trainer.resume("run")
+    assert world.until("run", runs.FINISHED).step == 4
+
+
+def test_a_slow_update_is_waited_for(world, monkeypatch):
+    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
+    monkeypatch.setattr(trainer_module, "SECONDS_AFTER_THE_SIGNAL", 0.1)
+    monkeypatch.setattr(trainer_module, "UPDATES_AFTER_THE_SIGNAL", 1000)  # of 0.05 s, the stand-in says
+    world.trainer.start(world.order(updates=8, seconds=1.5))
+    world.until("run", runs.RUNNING, step=1)
+    world.trainer.stop("run")
+    stopped = world.until("run", runs.STOPPED, runs.KILLED)
+    assert stopped.state == runs.STOPPED
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
@@ -237,9 +264,9 @@ time.sleep(60)
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
 
 
-def appear(world):
+def appear(world, file="events.jsonl"):
     deadline = time.monotonic() + PATIENCE
-    while not (world.folder / "runs/run/events.jsonl").exists():
+    while not (world.folder / "runs/run" / file).exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
