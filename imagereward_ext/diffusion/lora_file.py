@@ -55,6 +55,7 @@ class LoraOrigin:
     shape: LoraShape
     base_name: str
     base_sha256: str
+    base_old_hash: str
     width: int
     height: int
     description: str
@@ -138,7 +139,7 @@ def metadata(origin: LoraOrigin, tensors: Mapping[str, Tensor]) -> dict[str, str
         "ss_output_name": origin.name,
         "ss_sd_model_name": origin.base_name,
         "ss_new_sd_model_hash": origin.base_sha256,
-        "ss_sd_model_hash": origin.base_sha256[:10],
+        "ss_sd_model_hash": origin.base_old_hash,
         "ss_resolution": f"({origin.width}, {origin.height})",
         "ss_training_finished_at": str(now.timestamp()),
         **{key: str(value) for key, value in origin.training.items()},
@@ -157,7 +158,7 @@ def metadata(origin: LoraOrigin, tensors: Mapping[str, Tensor]) -> dict[str, str
 
 
 def addnet_hashes(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> tuple[str, str]:
-    """Hash as the additional-networks extension did.
+    """Hash as the additional-networks extension did, and kohya's scripts do.
 
     The new hash is over the tensors' bytes, the legacy one over 64 KiB of the file from 1 MiB on, the file
     holding only the ``ss_*`` metadata.

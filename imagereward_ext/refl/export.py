@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from imagereward_ext.diffusion.checkpoint import file_digest
+from imagereward_ext.diffusion.checkpoint import file_digest, old_hash
 from imagereward_ext.diffusion.lora import trained_layers
 from imagereward_ext.diffusion.lora_file import LoraOrigin, write_lora
 from imagereward_ext.diffusion.pictures import to_image
@@ -90,6 +90,7 @@ def origin(session: Session, name: str, step: int, checks: Sequence[Check]) -> L
         shape=c.lora_shape(),
         base_name=session.parts.source.name,
         base_sha256=file_digest(session.parts.source),
+        base_old_hash=old_hash(session.parts.source),
         width=s.width,
         height=s.height,
         description=f"Trained by {c.method} towards {c.scorers}, {step} updates of {c.batch} images.{measured}",

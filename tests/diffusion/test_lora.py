@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from imagereward_ext.diffusion import lora, lora_file
+from imagereward_ext.diffusion import checkpoint, lora, lora_file
 from imagereward_ext.diffusion.checkpoint import CheckpointError
 from imagereward_ext.diffusion.lora import LoraShape
 from imagereward_ext.diffusion.lora_file import LoraOrigin
@@ -34,7 +35,7 @@ def prediction(parts):
 
 
 def origin(parts, shape=SHAPE):
-    return LoraOrigin("nice-000010", parts.config, shape, "base.safetensors", "ab" * 32, 512, 512, "Made nicer.",
+    return LoraOrigin("nice-000010", parts.config, shape, "base.safetensors", "ab" * 32, "cd" * 4, 512, 512, "Made nicer.",
                       {"ss_steps": "10"})  # fmt: skip
 
 
@@ -139,16 +140,34 @@ def test_metadata_card_and_preview_are_what_the_webuis_read(tmp_path):
     assert Image.open(path.with_suffix(".png")).size == (16, 16)
 
 
-def test_the_hash_is_over_the_tensors_bytes(tmp_path):
-    import hashlib
-
-    parts = trained(tiny_parts(tmp_path))
+def test_the_hashes_are_those_that_kohyas_scripts_write(tmp_path):
+    """Computed from the file alone: its header is written again by hand with nothing but the `ss_` entries."""
+    parts = trained(tiny_parts(tmp_path), LoraShape(rank=256, alpha=2.0))
     path = tmp_path / "nice.safetensors"
     lora_file.write_lora(path, lora.trained_layers(parts), origin(parts))
     content = path.read_bytes()
-    tensors = content[8 + int.from_bytes(content[:8], "little") :]
-    with safe_open(path, "pt") as file:
-        assert file.metadata()["sshs_model_hash"] == hashlib.sha256(tensors).hexdigest()
+    size = int.from_bytes(content[:8], "little")
+    header, tensors = json.loads(content[8 : 8 + size]), content[8 + size :]
+    said = header["__metadata__"]
+    assert said["sshs_model_hash"] == hashlib.sha256(tensors).hexdigest()
+    header["__metadata__"] = {key: value for key, value in said.items() if key.startswith("ss_")}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    bare = len(text).to_bytes(8, "little") + text + tensors
+    assert len(bare) > 0x110000, "the old hash must see something"
+    assert said["sshs_legacy_hash"] == hashlib.sha256(bare[0x100000:0x110000]).hexdigest()[:8]
+
+
+def test_the_base_is_named_by_both_of_its_hashes(tmp_path):
+    file = tmp_path / "base.safetensors"
+    file.write_bytes(bytes(range(256)) * 5000)
+    assert (
+        checkpoint.old_hash(file)
+        == hashlib.sha256(file.read_bytes()[1048576 : 1048576 + 65536]).hexdigest()[:8]
+    )
+    assert checkpoint.old_hash(tmp_path) == ""
+    said = lora_file.metadata(origin(tiny_parts(tmp_path)), {})
+    assert (said["ss_sd_model_hash"], said["ss_new_sd_model_hash"]) == ("cd" * 4, "ab" * 32)
 
 
 def test_a_lora_of_another_model_is_refused_and_leaves_the_base_alone(tmp_path):
