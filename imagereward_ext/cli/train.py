@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plan:
         from imagereward_ext.refl.plan import make_plan
 
-        for line in make_plan(config).lines():
+        for line in make_plan(config, arguments.weights_dir).lines():
             print(line)
         return ALL_GOOD
     from imagereward_ext.refl.training import train

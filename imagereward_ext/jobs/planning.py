@@ -29,9 +29,9 @@ class Planner:
         self._process: subprocess.Popen[str] | None = None
         self._known: tuple[str, dict[str, Any]] | None = None
 
-    def plan(self, config: dict[str, Any], packages: str, device: str) -> dict[str, Any]:
-        """Return the engine's plan as plain values."""
-        question = json.dumps(config, sort_keys=True)
+    def plan(self, config: dict[str, Any], packages: str, device: str, scorers: str = "") -> dict[str, Any]:
+        """Return the engine's plan as plain values; `scorers` is where scorers are looked for first."""
+        question = json.dumps({"config": config, "scorers": scorers}, sort_keys=True)
         with self._changing:
             if self._known is not None and self._known[0] == question:
                 return self._known[1]
@@ -66,19 +66,19 @@ def _read(out: str, err: str) -> dict[str, Any]:
 
 def main() -> int:
     """Answer one question; run in a process of its own."""
-    config = json.loads(sys.stdin.read())
+    question = json.loads(sys.stdin.read())
     with redirect_stdout(sys.stderr):  # what libraries print is no answer
-        answer = _answer(config)
+        answer = _answer(question["config"], question["scorers"])
     print(json.dumps(answer))
     return 0
 
 
-def _answer(config: dict[str, Any]) -> dict[str, Any]:
+def _answer(config: dict[str, Any], scorers: str) -> dict[str, Any]:
     from imagereward_ext.refl.config import from_mapping
     from imagereward_ext.refl.plan import make_plan
 
     try:
-        plan = make_plan(from_mapping(config))
+        plan = make_plan(from_mapping(config), scorers or None)
     except ImageRewardError as error:
         return {"error": str(error)}
     return asdict(plan)

@@ -23,12 +23,14 @@ from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.memory import RESERVE, Fit, fit, free_memory
 from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.session import read_inputs
+from imagereward_ext.scorers.size import size_of
 
 BACKWARD = 2  # times the work of the forward pass
 RECOMPUTED = 0.3  # share of the activations that is alive at once when layers are recomputed
 EFFICIENCY = 0.4  # of a plain matrix product's speed, as seen on convolutions and small matrices
-SCORER_WORK = 120e9  # floating-point operations of a ViT-L/16 at 224 pixels, which the published scorers are
-SCORER_ACTIVATIONS = 1.1  # GB per image of the same in 16 bit
+IMAGE_REWARD = 1.67  # GB of ImageReward's weights in 32 bit; what another scorer takes follows from its own
+IMAGE_REWARD_WORK = 120e9  # floating-point operations of its ViT-L/16 at 224 pixels
+IMAGE_REWARD_ACTIVATIONS = 1.1  # GB per image of the same in 16 bit
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Plan:
         ]
 
 
-def make_plan(config: TrainingConfig) -> Plan:
-    """Plan a run. Reads the checkpoint's table of contents only."""
+def make_plan(config: TrainingConfig, folder: Path | str | None = None) -> Plan:
+    """Plan a run. Reads the checkpoint's and the scorers' tables of contents only; `folder` is where these may lie."""
     require_training_packages()
     prompts = read_inputs(config)
     model = configuration(Path(config.checkpoint).expanduser())
@@ -86,6 +88,7 @@ def make_plan(config: TrainingConfig) -> Plan:
     settings = config.sampling(fitted.resolution)
     checkpointing = fitted.checkpointing or config.gradient_checkpointing
     unet, vae = network_work(model, settings.height, settings.width)
+    scorers = Scorers.of(config, folder)
     size = 2 if device.type == "cuda" else 4
     return Plan(
         trained=trained_parameters(config, model),
@@ -94,11 +97,30 @@ def make_plan(config: TrainingConfig) -> Plan:
         fit=Fit(fitted.micro_batch, checkpointing, fitted.resolution, fitted.eight_bit, fitted.why),
         width=settings.width,
         height=settings.height,
-        memory=peak(config, (unet, vae), fitted.micro_batch, checkpointing, size),
+        memory=peak(config, (unet, vae), scorers, fitted.micro_batch, checkpointing, size),
         free=free,
-        seconds=work_per_image(config, unet, vae, checkpointing) * config.batch / speed(device),
-        notes=tuple(notes(config, len(prompts))),
+        seconds=work_per_image(config, unet, vae, scorers, checkpointing) * config.batch / speed(device),
+        notes=tuple(notes(config, len(prompts), folder)),
     )
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """What the scorers of a run weigh, in GB at 32 bit."""
+
+    rewards: float
+    judge: float
+
+    @classmethod
+    def of(cls, config: TrainingConfig, folder: Path | str | None) -> Scorers:
+        """Look at their files, or at the catalogue for those still to be downloaded."""
+        rewards = sum(size_of(name, folder) for name, _ in parse_mix(config.scorers))
+        return cls(rewards / 2**30, size_of(config.judge, folder) / 2**30 if config.judge else 0.0)
+
+    @property
+    def share(self) -> float:
+        """How large the rewards are, measured in ImageRewards."""
+        return self.rewards / IMAGE_REWARD
 
 
 def network_work(model: ModelConfig, height: int, width: int) -> tuple[Work, Work]:
@@ -169,18 +191,25 @@ def _lora_size(network: nn.Module, endings: Iterable[str]) -> int:
 
 
 def peak(
-    config: TrainingConfig, works: tuple[Work, Work], images: int, checkpointing: bool, size: int
+    config: TrainingConfig,
+    works: tuple[Work, Work],
+    scorers: Scorers,
+    images: int,
+    checkpointing: bool,
+    size: int,
 ) -> float:
     """Estimate the peak memory in GB: frozen weights, and the activations of one micro-batch."""
-    scorers = sum(scorer_size(name) for name, _ in parse_mix(config.scorers))
-    weights = size * sum(work.parameters for work in works) / 2**30 + scorers * size / 4
+    weights = size * sum(work.parameters for work in works) / 2**30
+    weights += (scorers.rewards + scorers.judge) * size / 4
     branches = 2 if config.guidance > 1 else 1
     unet, vae = works
-    activations = (branches * unet.saved + vae.saved + SCORER_ACTIVATIONS) * size / 2
+    activations = (branches * unet.saved + vae.saved + IMAGE_REWARD_ACTIVATIONS * scorers.share) * size / 2
     return RESERVE + weights + images * activations * (RECOMPUTED if checkpointing else 1)
 
 
-def work_per_image(config: TrainingConfig, unet: Work, vae: Work, checkpointing: bool) -> float:
+def work_per_image(
+    config: TrainingConfig, unet: Work, vae: Work, scorers: Scorers, checkpointing: bool
+) -> float:
     """Count the floating-point operations that one image of one update takes."""
     trained = 1 + BACKWARD + (1 if checkpointing else 0)
     if config.method != "refl":
@@ -188,9 +217,7 @@ def work_per_image(config: TrainingConfig, unet: Work, vae: Work, checkpointing:
     branches = 2 if config.guidance > 1 else 1
     passes = branches * (config.last_step + trained + (1 if config.kl_weight else 0))
     prior = trained if config.prior_weight else 0
-    return (
-        unet.flops * (passes + prior) + (vae.flops + SCORER_WORK * len(parse_mix(config.scorers))) * trained
-    )
+    return unet.flops * (passes + prior) + (vae.flops + IMAGE_REWARD_WORK * scorers.share) * trained
 
 
 def speed(device: torch.device) -> float:
@@ -206,23 +233,15 @@ def speed(device: torch.device) -> float:
     return EFFICIENCY * 2 * side**3 / best
 
 
-def scorer_size(name: str) -> float:
-    """Return the GB a catalogue scorer takes in 32 bit; 0 for one of the user's own."""
-    from imagereward_ext.weights.catalogue import find_entry
-
-    entry = find_entry(name)
-    return entry.size_in_bytes / 2**30 if entry is not None else 0.0
-
-
-def notes(config: TrainingConfig, prompts: int) -> Iterable[str]:
+def notes(config: TrainingConfig, prompts: int, folder: Path | str | None) -> Iterable[str]:
     """Say what else a person should know before the start."""
     yield f"prompts              {prompts:,}"
     for name, weight in parse_mix(config.scorers):
-        yield f"reward               {name} (weight {weight:g}){_download(name)}, on the training device"
+        yield f"reward               {name} (weight {weight:g}){_download(name, folder)}, on the training device"
     if not config.guard:
         yield "guard rails          off: nothing stops the run when the images get worse"
     elif config.judge:
-        yield f"judge                {config.judge}{_download(config.judge)}, on the training device of the first process"
+        yield f"judge                {config.judge}{_download(config.judge, folder)}, on the training device of the first process"
     else:
         yield (
             "judge                none: the guard rails look at the distance to the base, diversity and saturation; "
@@ -230,11 +249,13 @@ def notes(config: TrainingConfig, prompts: int) -> Iterable[str]:
         )
 
 
-def _download(name: str) -> str:
+def _download(name: str, folder: Path | str | None) -> str:
     from imagereward_ext.weights.catalogue import find_entry
-    from imagereward_ext.weights.locate import find
+    from imagereward_ext.weights.locate import find_file
 
     entry = find_entry(name)
     if entry is None:
         return ""
-    return "" if find(entry) else f", {entry.size_in_bytes / 2**30:.1f} GB to download once"
+    files = [entry.weights, *entry.companions.values()]
+    absent = sum(file.size_in_bytes for file in files if find_file(file, folder) is None)
+    return f", {absent / 1e9:.2g} GB to download once" if absent else ""

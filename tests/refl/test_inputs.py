@@ -185,6 +185,22 @@ def test_the_plan_counts_exactly_what_is_trained(tmp_path):
         assert make_plan(config).trained == sum(p.numel() for p in parts.trainable())
 
 
+def test_the_plan_counts_the_scorers_there_are(tmp_path, tiny_folder):
+    """A tiny scorer is not planned for as ImageReward, and a judge takes memory too."""
+    tiny, whole = str(tiny_folder), "ImageReward-v1.0"
+    plans = {
+        (scorer, judge): make_plan(tiny_config(tmp_path, scorers=scorer, judge=judge), tmp_path)
+        for scorer, judge in ((tiny, ""), (whole, ""), (tiny, whole))
+    }
+    memory = {key: plan.memory for key, plan in plans.items()}
+    gigabytes = 1.79e9 / 2**30
+    assert memory[tiny, ""] < 1
+    assert memory[tiny, whole] - memory[tiny, ""] == pytest.approx(gigabytes, rel=0.01)
+    assert memory[whole, ""] > memory[tiny, whole] + 1, "what is trained on keeps its activations"
+    assert any("1.8 GB to download once" in line for line in plans[whole, ""].notes)
+    assert not any("download" in line for line in plans[tiny, ""].notes)
+
+
 def test_the_command_trains_and_stops_when_asked(tmp_path):
     """SIGINT to the real command: the update is finished, the state saved, the exit code 130; then it resumes."""
     import signal
