@@ -13,7 +13,7 @@
     const MOST_POINTS = 400; // of a curve; more than a screen shows
     const SVG = "http://www.w3.org/2000/svg";
 
-    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: ""};
+    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false};
 
     function app() {
         return typeof gradioApp === "function" ? gradioApp() : document;
@@ -87,7 +87,7 @@
             <div class="imagereward-refl-curves"></div>
             <div class="imagereward-refl-samples"></div>
             <details><summary>Log</summary><pre class="imagereward-refl-log"></pre></details>
-            <h4>Runs</h4><table class="imagereward-refl-runs"><tbody></tbody></table>`;
+            <section><h4>Runs</h4><table class="imagereward-refl-runs"><tbody></tbody></table></section>`;
         return true;
     }
 
@@ -111,6 +111,10 @@
         place.replaceChildren(...make());
     }
 
+    function sentence(text) {
+        return `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
+    }
+
     function duration(seconds) {
         if (seconds < 90) return `${Math.round(seconds)} s`;
         if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
@@ -132,15 +136,30 @@
         const where = page("run");
         fill(".imagereward-refl-title", run ? `${run.name}: ${run.state}` : "Nothing has been trained yet");
         where.dataset.state = run?.state ?? "";
+        where.querySelector(".imagereward-refl-bar").hidden = !run;
+        where.querySelector("section").hidden = !answer.runs.length;
         const share = run && run.updates ? Math.min(1, run.step / run.updates) : 0;
         where.querySelector(".imagereward-refl-bar div").style.width = `${100 * share}%`;
-        fill(".imagereward-refl-numbers", run ? numbers(run) : "");
-        const ended = run && !ALIVE.includes(run.state) && run.reason ? `${run.reason}. ` : "";
+        fill(".imagereward-refl-numbers", run ? numbers(run) : "Choose the prompts and how strong, look at the plan, and press Start.");
+        const ended = run && !ALIVE.includes(run.state) && run.reason ? `${sentence(run.reason)} ` : "";
         fill(".imagereward-refl-health", run ? `${ended}${answer.health ?? ""}` : "");
         const log = [answer.log ?? "", ...(answer.install ?? [])].filter(Boolean).join("\n");
         fill(".imagereward-refl-log", log);
+        where.querySelector("details").hidden = !log;
+        if (!run) showNothing();
         drawButtons(run);
         drawRuns(answer.runs);
+    }
+
+    function showNothing() {
+        for (const name of ["curves", "samples"]) {
+            const place = page("run").querySelector(`.imagereward-refl-${name}`);
+            place.replaceChildren();
+            delete place.dataset.shown;
+        }
+        page("result").replaceChildren();
+        part("comparison")?.classList.remove("imagereward-refl-ready");
+        forget();
     }
 
     function drawButtons(run) {
@@ -311,22 +330,26 @@
     function drawResult(run) {
         const place = page("result");
         place.replaceChildren();
-        part("compare-again")?.classList.toggle("imagereward-hidden", !run.lora);
+        part("comparison")?.classList.toggle("imagereward-refl-ready", Boolean(run.lora));
         if (!run.lora) return;
         const weight = state.report?.recommended ?? 0.8;
         place.append(element("h3", `Result: ${run.lora}`));
-        if (state.report) place.append(...reportOf(state.report));
+        const report = state.report ? reportOf(state.report) : [];
         const buttons = element("div", undefined, "imagereward-refl-buttons");
         buttons.append(
             button(`Use in txt2img: <lora:${run.lora}:${weight}>`, () => use(run.lora, weight), "use"),
             button("Refresh the LoRA list", refreshLoras, "refresh-loras"));
-        place.append(buttons);
+        if (state.folders) buttons.append(button("Open the folder", () => act("folder", {name: run.name}), "folder"));
+        place.append(...report.slice(0, 1), buttons, ...report.slice(1));
     }
 
     function reportOf(report) {
         const advice = report.recommended === null
-            ? "No weight that was tried beats the checkpoint: rather do not use it."
-            : `Recommended weight: ${report.recommended} (${report.prompts} images of each, same seeds).`;
+            ? `No weight that was tried beats the checkpoint on these ${report.prompts} prompts: rather do not use it.`
+            : `Recommended weight: ${report.recommended} (by ${report.prompts} prompts, same seeds before and after).`;
+        const rows = report.rows.filter((row) => row.label.endsWith(` x ${report.recommended}`));
+        const chance = rows.length && !rows.some((row) => row.win_rate?.low > 0.5);
+        const doubt = chance ? " It may be chance: compare again with more prompts to be sure." : "";
         const table = element("table");
         const head = element("tr");
         ["", "scorer", "mean", "difference", "win rate"].forEach((text) => head.append(element("th", text)));
@@ -338,7 +361,7 @@
             table.append(line);
         }
         const pictures = report.pictures.map((file) => picture(file, "contact sheet"));
-        return [element("p", advice), table, ...pictures];
+        return [element("p", advice + doubt), table, ...pictures];
     }
 
     function interval(value, factor, digits, unit = "") {
@@ -369,16 +392,22 @@
     async function look() {
         if (!build()) return false;
         let answer;
+        const asked = {run: state.chosen, starts: state.starts, position: state.position};
         try {
-            answer = await ask("status", {run: state.chosen, starts: state.starts, position: state.position});
+            answer = await ask("status", asked);
         } catch (error) {
             fill(".imagereward-refl-numbers", `The WebUI does not answer: ${error.message}`);
             return true;
         }
         const run = answer.run;
-        if (run && state.run && run.name !== state.run.name && !state.chosen) forget();
+        const another = run && state.run && run.name !== state.run.name;
         state.run = run;
-        if (run) take(answer);
+        state.folders = answer.folders;
+        if (another && asked.starts >= 0) { // what was asked about belongs to the run shown before
+            forget();
+            return look();
+        }
+        if (run) take(answer, asked.position);
         drawRun(answer);
         if (run) {
             drawCurves();
@@ -389,7 +418,8 @@
         return answer.runs.some((one) => ALIVE.includes(one.state) || one.state === "waiting");
     }
 
-    function take(answer) {
+    function take(answer, asked) {
+        if (!answer.fresh && asked !== state.position) return; // two looks at once: the other one has them
         if (answer.fresh) [state.updates, state.checks] = [[], []];
         for (const event of answer.events) (event.kind === "update" ? state.updates : state.checks).push(event);
         state.starts = answer.run.starts;
@@ -410,7 +440,12 @@
     }
 
     let busy = false;
+    let planned = false;
     async function watch() {
+        if (visible() && !planned) {
+            planned = true;
+            changed();
+        }
         if (visible() || busy) busy = await look();
         setTimeout(watch, busy ? QUICK : visible() ? SLOW : QUICK);
     }

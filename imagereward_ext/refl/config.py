@@ -98,7 +98,11 @@ class TrainingConfig:
 
     # ---- the algorithm
     method: str = _setting(
-        "refl", "Method", "refl, or one of the paper's comparison methods", "Method", choices=METHODS
+        "refl",
+        "Method",
+        "ReFL is the one to use; the others are the paper's, to compare with",
+        "Method",
+        choices=METHODS,
     )
     scorers: str = _setting("ImageReward-v1.0", "Scorers", "the reward: one scorer, or a mix as name:weight,name:weight",
                             "Method")  # fmt: skip
@@ -163,7 +167,13 @@ class TrainingConfig:
     # ---- memory
     precision: str = _setting("auto", "Precision", "of the frozen networks; the LoRA always trains in fp32", "Memory",
                               choices=PRECISIONS)  # fmt: skip
-    memory: str = _setting("auto", "Memory preset", "GB of GPU memory to fit into", "Memory", choices=MEMORY)
+    memory: str = _setting(
+        "auto",
+        "Memory preset",
+        "GB of GPU memory to fit into; auto takes what is free",
+        "Memory",
+        choices=MEMORY,
+    )
     gradient_checkpointing: bool = _setting(
         False, "Gradient checkpointing", "less memory, more time", "Memory"
     )

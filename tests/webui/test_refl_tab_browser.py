@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 
@@ -16,6 +17,8 @@ pytestmark = pytest.mark.browser
 
 PATIENCE = 240  # seconds; a training process alone takes some to import its libraries
 RUN = "#imagereward-refl-run"
+ENDLESS = 100_000
+"""Updates of a run that a test ends by itself, so that a busy machine cannot let it finish before."""
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 
 
@@ -48,7 +51,9 @@ def page(chromium, host) -> Iterator[object]:
 def open_tab(page, url):
     page.goto(url, wait_until="domcontentloaded")
     page.wait_for_selector("#txt2img_generate", state="visible")
-    page.wait_for_timeout(1500)  # hosts fill in their defaults after the page is there
+    page.wait_for_function(
+        "typeof opts === 'object' && Object.keys(opts).length > 0"
+    )  # the host is done with it
     page.get_by_role("tab", name="ReFL").click()
     page.wait_for_selector(f"{RUN} .imagereward-refl-title")
 
@@ -82,6 +87,10 @@ def until_update(page, number):
     )
 
 
+def update(page):
+    return int(re.search(r"update (\d+) of", page.inner_text(f"{RUN} .imagereward-refl-numbers"))[1])
+
+
 def shot(page, name):
     if SCREENSHOTS:
         page.evaluate("window.scrollTo(0, 0)")
@@ -106,6 +115,14 @@ def test_setup_tells_the_plan_and_what_is_wrong_beside_the_field(page):
     page.locator(
         "#imagereward-refl-plan-text", has_text="trained parameters, 12 updates of 2 images"
     ).wait_for()
+    strength = page.locator("#imagereward-refl-strength-text")
+    strength.get_by_text("normal, with your own numbers: 12 updates").wait_for()
+    page.click("#imagereward-refl-strength label:has-text('gentle')")
+    strength.get_by_text("gentle: 50 updates at a learning rate of 5e-05").wait_for()
+    page.click("#imagereward-refl-preset-save")
+    page.wait_for_function(
+        "() => document.querySelector('#imagereward-refl-preset-text textarea').value.includes('\"updates\": 50')"
+    )
     shot(page, "training-setup")
     page.locator("#imagereward-refl-advanced .label-wrap").first.click()
     rank = page.locator("#imagereward-refl-rank input")
@@ -122,9 +139,9 @@ def test_setup_tells_the_plan_and_what_is_wrong_beside_the_field(page):
     problem.wait_for(state="detached")
 
 
-def test_a_training_from_start_over_stop_and_resume_to_the_prompt(page, host):
-    start(page, "nicer", updates=120, check_every=20, save_every=10)  # long enough for what comes in between
-    until(page, "nicer", "running")
+def test_a_training_is_watched_found_again_stopped_and_resumed(page, host):
+    start(page, "watched", updates=ENDLESS, check_every=20)
+    until(page, "watched", "running")
     until_update(page, 2)
     before, share = points(page), bar(page)
     until_update(page, before + 2)
@@ -133,25 +150,46 @@ def test_a_training_from_start_over_stop_and_resume_to_the_prompt(page, host):
     shot(page, "training-run")
 
     open_tab(page, host.url)  # a reload in the middle finds the run and its whole curve again
-    until(page, "nicer", "running")
+    until(page, "watched", "running")
     until_update(page, 5)
     assert points(page) >= 5
     page.click("#imagereward-refl-stop")
-    until(page, "nicer", "stopped")
-
+    until(page, "watched", "stopped")
+    done = update(page)
     page.click("#imagereward-refl-resume")
-    until(page, "nicer", "starting", "running")
+    until(page, "watched", "running")
+    until_update(page, done + 2)
+    page.click("#imagereward-refl-stop")
+    until(page, "watched", "stopped")
+
+
+def test_a_finished_training_is_reported_compared_again_and_used(page, host):
+    start(page, "nicer", updates=4)
     until(page, "nicer", "finished")
-    page.get_by_text("images of each, same seeds", exact=False).or_(
-        page.get_by_text("No weight that was tried beats", exact=False)
-    ).wait_for()
+    result = page.locator("#imagereward-refl-result")
+    result.get_by_text("2 prompts", exact=False).wait_for()
     page.wait_for_function(
         "() => [...document.querySelectorAll('#imagereward-refl-result img')].some(i => i.naturalWidth > 0)"
     )
     shot(page, "training-result")
+    page.locator("#imagereward-refl-folder").wait_for()
+    page.click("#imagereward-refl-refresh-loras")
+
+    page.fill("#imagereward-refl-prompt_text textarea", "a black swan\na grey wolf\na brown bear")
+    page.locator("#imagereward-refl-advanced .label-wrap").first.click()
+    count = page.locator("#imagereward-refl-compare input")
+    count.fill("3")
+    count.blur()
+    page.click("#imagereward-refl-compare-again")
+    page.locator("#imagereward-refl-compare-message", has_text="nicer will be compared again").wait_for()
+    until(page, "nicer", "waiting", "starting", "comparing")
+    until(page, "nicer", "finished")
+    result.get_by_text("3 prompts", exact=False).wait_for()
+    told = json.loads((host.data / "imagereward/runs/nicer/comparison/comparison.json").read_text())
+    assert told["prompts"] == ["a black swan", "a grey wolf", "a brown bear"]
 
     page.click("#imagereward-refl-use")
-    assert "<lora:nicer-000120:" in page.input_value("#txt2img_prompt textarea")
+    assert "<lora:nicer-000004:" in page.input_value("#txt2img_prompt textarea")
     for field, value in {"width": 64, "height": 64, "steps": 2}.items():
         number = page.locator(f"#txt2img_{field} input[type=number]").first
         number.fill(str(value))
@@ -161,7 +199,7 @@ def test_a_training_from_start_over_stop_and_resume_to_the_prompt(page, host):
 
 
 def test_a_killed_trainer_is_told_and_resumed_and_generating_works_again(page, host):
-    start(page, "victim", updates=40)
+    start(page, "victim", updates=ENDLESS, check_every=20)
     until(page, "victim", "running")
     until_update(page, 2)
     client = Client(host.url)

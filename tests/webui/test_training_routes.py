@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 pytest.importorskip("httpx")
@@ -10,8 +15,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from imagereward_ext.hosts import Checkpoint
+from imagereward_ext.jobs import order as order_module
 from imagereward_ext.jobs import process, runs
-from imagereward_ext.webui.refl_tab import routes
+from imagereward_ext.jobs.order import Order
+from imagereward_ext.webui.refl_tab import desktop, prompt_sources, routes
 from imagereward_ext.webui.refl_tab.training import Training
 from tests.webui.services import make_service
 
@@ -143,3 +150,90 @@ def test_no_answer_shows_a_path_to_people_from_elsewhere(world, tmp_path):
         text = client.get(f"/imagereward/v1/train/{route}").text
         assert str(tmp_path) not in text
         assert "pid" not in text or '"pid":null' in text
+
+
+@pytest.fixture
+def file_manager(tmp_path, monkeypatch):
+    """A program in the desktop's place that keeps what it was asked to show."""
+    program, shown = tmp_path / "bin" / desktop.PROGRAM, tmp_path / "shown.txt"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf %s "$1" > "{shown}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    return shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the file manager is the system's own there")
+def test_a_runs_folder_opens_on_this_machine_and_only_for_it(world, client, file_manager, monkeypatch):
+    service, training = world
+    Order({"name": "run", "output": str(training.trainer.folder)}).write()
+    assert client.get("/imagereward/v1/train/status").json()["folders"] is True
+    assert call(client, "folder", name="run").json() == {"name": "run", "state": "open"}
+    assert file_manager.read_text() == str(training.trainer.folder / "run")
+    assert "there is no run" in call(client, "folder", name="..").json()["detail"]
+    monkeypatch.setenv("PATH", "")
+    assert "no file manager" in call(client, "folder", name="run").json()["detail"]
+    file_manager.unlink()
+    for flag, value in (
+        ("listen", True),
+        ("share", True),
+        ("server_name", "0.0.0.0"),
+        ("hide_ui_dir_config", True),
+    ):
+        service.host.flags = {flag: value}
+        refused = call(client, "folder", name="run")
+        assert refused.status_code == 422
+        assert "for this machine alone" in refused.json()["detail"]
+        assert client.get("/imagereward/v1/train/status").json()["folders"] is False
+    assert not file_manager.exists()
+
+
+def test_start_pressed_twice_at_once_starts_one_run(client, world):
+    with ThreadPoolExecutor(4) as presses:
+        answers = list(presses.map(lambda _: call(client, "start", **BODY), range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 422, 422, 422]
+    until(client, runs.RUNNING)
+    assert [run["name"] for run in client.get("/imagereward/v1/train/runs").json()["runs"]] == ["run"]
+    call(client, "stop", name="run")
+    assert until(client, runs.STOPPED)
+    assert world[1].trainer.run("run").starts == 1
+
+
+def test_a_checkpoint_deleted_meanwhile_and_a_prompt_file_of_garbage_are_one_line(client, world, tmp_path):
+    folder = tmp_path / "models" / "ImageReward" / "prompts"
+    folder.mkdir()
+    (folder / "garbage.txt").write_bytes(bytes(range(128, 256)))
+    told = call(client, "start", **{**BODY, "prompt_source": "from a file", "prompt_file": "garbage.txt"})
+    assert (told.status_code, told.json()["detail"][:25]) == (422, "garbage.txt is not UTF-8 ")
+    (tmp_path / "model.safetensors").unlink()
+    told = call(client, "start", **BODY)
+    assert told.status_code == 422
+    assert "model.safetensors is not there any more" in told.json()["detail"]
+    assert client.get("/imagereward/v1/train/runs").json() == {"runs": []}
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "No space left on device"), (errno.EACCES, "Permission denied")]
+)
+def test_no_space_and_no_permission_are_one_line_and_start_nothing(client, world, monkeypatch, number, words):
+    def fails(target, content):
+        raise OSError(number, os.strerror(number), str(target))
+
+    call(client, "plan", **BODY)  # writes the prompts, so that only the run's folder is left to write
+    monkeypatch.setattr(order_module, "write_text", fails)
+    told = call(client, "start", **BODY)
+    assert told.status_code == 422
+    assert told.json()["detail"] == f"the run folder run cannot be written: {words}"
+    monkeypatch.undo()
+    assert world[1].trainer.busy() is None
+    assert client.get("/imagereward/v1/train/runs").json() == {"runs": []}
+
+
+def test_no_space_for_the_prompts_is_one_line(client, monkeypatch):
+    def full(target, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(prompt_sources, "write_text", full)
+    told = call(client, "start", **BODY)
+    assert told.status_code == 422
+    assert told.json()["detail"] == "the prompts cannot be kept: No space left on device"

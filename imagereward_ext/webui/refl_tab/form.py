@@ -43,7 +43,7 @@ OWN: dict[str, Field] = {
     "prompt_source": Field("Prompts", "What the images of the training show.", prompt_sources.THEME,
                            prompt_sources.SOURCES),
     "prompt_text": Field("One prompt per line", "At least two; some dozens are better.", ""),
-    "theme": Field("Set", "Each holds 48 prompts.", "everything"),
+    "theme": Field("Set", "48 prompts each; \"everything\" is all of them.", "everything"),
     "prompt_file": Field("File", "Text files with one prompt per line, or JSON lists, in models/ImageReward/prompts.", ""),
     "strength": Field("How strong", "How far the LoRA may go from the checkpoint.", NORMAL, tuple(STRENGTHS)),
     "compare": Field("Prompts to compare before and after", "When the training is done; 0 skips it.", 12),
@@ -88,10 +88,19 @@ def strength_values(strength: str) -> dict[str, Any]:
     }
 
 
-def strength_text(strength: str) -> str:
-    """Say what a strength means."""
-    values = strength_values(strength)
-    return f"{strength}: {values['updates']} updates at a learning rate of {values['learning_rate']:g}"
+def strength_text(strength: str, values: Mapping[str, Any]) -> str:
+    """Say what a strength means, or what the user made of it."""
+    meant = strength_values(strength)
+    given = meant | {
+        name: values[name] for name in meant if name in values and not problem(name, values[name])
+    }
+    given = {name: _converted(name, value, meant[name]) for name, value in given.items()}
+    changed = "" if given == meant else ", with your own numbers"
+    return f"{strength}{changed}: {_numbers(given)}"
+
+
+def _numbers(values: Mapping[str, Any]) -> str:
+    return f"{values['updates']:,} updates at a learning rate of {values['learning_rate']:g}"
 
 
 def defaults() -> dict[str, Any]:

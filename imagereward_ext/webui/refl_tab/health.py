@@ -37,3 +37,8 @@ def _by_reward(reward: float) -> str:
     if reward < -SMALL:
         return "the reward is falling, which should not last: lower the learning rate if it does"
     return "no change yet"
+
+
+def ended_by_guard(lora: str) -> str:
+    """Say what a run has given that the guard rails ended."""
+    return f"So the guard rails ended the run. {lora} is the best state before that; train more gently to get further."

@@ -70,9 +70,12 @@ def keep(prompts: list[str], folder: Path) -> Path:
     """Write prompts into a file named by its content: the same ones are the same file."""
     text = json.dumps(prompts, ensure_ascii=False, indent=0)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, text)
+    try:
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+    except OSError as error:
+        raise UsageError(f"the prompts cannot be kept: {error.strerror or error}") from error
     return path
 
 

@@ -41,7 +41,8 @@ def add(app: FastAPI, service: Service, training: Training) -> None:
         "stop": lambda body: _run(training.stop(_name(body), body.get("now") is True)),
         "resume": lambda body: _run(training.resume(_name(body))),
         "compare": lambda body: _run(training.compare(_name(body), body.get("fields", {}))),
-        "delete": lambda body: _deleted(training, _name(body)),
+        "delete": lambda body: _done(training.delete, _name(body), "deleted"),
+        "folder": lambda body: _done(training.open_folder, _name(body), "open"),
     }
     for name, work in reading.items():
         app.add_api_route(
@@ -114,9 +115,9 @@ def _run(run: Any) -> Answer:
     return {"name": run.name, "state": run.state}
 
 
-def _deleted(training: Training, name: str) -> Answer:
-    training.delete(name)
-    return {"name": name, "state": "deleted"}
+def _done(work: Callable[[str], None], name: str, state: str) -> Answer:
+    work(name)
+    return {"name": name, "state": state}
 
 
 def _name(body: Answer) -> str:

@@ -28,6 +28,7 @@ def build(service: Service, training: Training) -> Any:
             with gr.Column(elem_id=f"{PREFIX}-setup", scale=5):
                 components, more = _setup(service, training)
             with gr.Column(elem_id=f"{PREFIX}-shown", scale=6):
+                more |= _go()
                 gr.HTML("<div class='imagereward-refl-page'></div>", elem_id=f"{PREFIX}-run")
                 gr.HTML("<div class='imagereward-refl-page'></div>", elem_id=f"{PREFIX}-result")
                 more |= _comparison()
@@ -56,7 +57,7 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
         more["packages"] = gr.HTML(_note(text), elem_id=f"{PREFIX}-packages-text")
         more["install"] = gr.Button("Install what training needs", elem_id=f"{PREFIX}-install")
     names = _names(training)
-    with gr.Row():
+    with gr.Row(equal_height=False, elem_id=f"{PREFIX}-row-checkpoint"):
         checkpoint = gr.Dropdown(
             choices=names,
             value=names[0] if names else None,
@@ -74,19 +75,20 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
     components: Components = {}
     components |= _prompts(training)
     components["strength"] = _own("strength", gr.Radio, choices=list(form.STRENGTHS))
-    more["strength_text"] = gr.HTML(_note(form.strength_text(form.NORMAL)), elem_id=f"{PREFIX}-strength-text")
-    gr.HTML(_note(training.memory_line()), elem_id=f"{PREFIX}-memory-line")
+    more["strength_text"] = gr.HTML(_strengths(form.NORMAL, {}), elem_id=f"{PREFIX}-strength-text")
     simple = {"checkpoint": checkpoint, "name": name} | _scoring(service, engine)
-    for key in ("compare", "survive", "generate", "restore"):
-        components[key] = _own(key, gr.Number if key == "compare" else gr.Checkbox)
+    gr.HTML(_note(training.memory_line()), elem_id=f"{PREFIX}-memory-line")
     rest: Components = {}
     with gr.Accordion("Advanced", open=False, elem_id=f"{PREFIX}-advanced"):
+        with gr.Row(elem_id=f"{PREFIX}-row-webui"):
+            for key in ("compare", "survive", "generate", "restore"):
+                components[key] = _own(key, gr.Number if key == "compare" else gr.Checkbox)
         for group, settings in form.advanced().items():
             gr.HTML(f"<h4>{html.escape(group)}</h4>", elem_id=f"{PREFIX}-group-{group.lower()}")
             with gr.Row(elem_id=f"{PREFIX}-row-{group.lower()}"):
                 rest |= {setting.name: component(setting) for setting in settings}
     everything = components | simple | rest
-    more |= _below()
+    more |= _preset()
     return {key: everything[key] for key in form.names()}, more
 
 
@@ -116,32 +118,41 @@ def _prompts(training: Training) -> Components:
 def _scoring(service: Service, engine: Mapping[str, Setting]) -> Components:
     known = service.names()
     default = service.settings().scorer
-    scorers = gr.Dropdown(
-        choices=known,
-        value=[default if default in known else engine["scorers"].default],
-        multiselect=True,
-        label=engine["scorers"].label,
-        info="What the images are to please. Several count alike.",
-        elem_id=f"{PREFIX}-scorers",
-    )
-    judge = gr.Dropdown(
-        choices=["", *known],
-        value="",
-        label=engine["judge"].label,
-        info="A scorer that the training never uses watches over it. It is downloaded where it is missing.",
-        elem_id=f"{PREFIX}-judge",
-    )
-    method, memory = component(engine["method"]), component(engine["memory"])
+    with gr.Row(elem_id=f"{PREFIX}-row-scoring"):
+        scorers = gr.Dropdown(
+            choices=known,
+            value=[default if default in known else engine["scorers"].default],
+            multiselect=True,
+            label=engine["scorers"].label,
+            info="What the images are to please. Several count alike.",
+            elem_id=f"{PREFIX}-scorers",
+        )
+        judge = gr.Dropdown(
+            choices=["", *known],
+            value="",
+            label=engine["judge"].label,
+            info="Another scorer, never trained on, that watches over the training.",
+            elem_id=f"{PREFIX}-judge",
+        )
+    with gr.Row(elem_id=f"{PREFIX}-row-how"):
+        method, memory = component(engine["method"]), component(engine["memory"])
     return {"scorers": scorers, "judge": judge, "method": method, "memory": memory}
 
 
-def _below() -> Components:
+def _go() -> Components:
     more: Components = {}
     more["plan_text"] = gr.HTML("", elem_id=f"{PREFIX}-plan-text")
     more["problems"] = gr.HTML("", elem_id=f"{PREFIX}-problems")
-    with gr.Row():
-        more["start"] = gr.Button("Start", variant="primary", elem_id=f"{PREFIX}-start")
+    more["start"] = gr.Button("Start", variant="primary", elem_id=f"{PREFIX}-start")
     more["message"] = gr.HTML("", elem_id=f"{PREFIX}-message")
+    # Pressed by the page's script when fields have changed.
+    more["check"] = gr.Button("check", elem_id=f"{PREFIX}-check", elem_classes=HIDDEN)
+    more["plan"] = gr.Button("plan", elem_id=f"{PREFIX}-plan", elem_classes=HIDDEN)
+    return more
+
+
+def _preset() -> Components:
+    more: Components = {}
     with gr.Accordion("Preset", open=False, elem_id=f"{PREFIX}-preset"):
         more["preset"] = gr.Textbox(
             value="",
@@ -153,15 +164,14 @@ def _below() -> Components:
         with gr.Row():
             more["save"] = gr.Button("Write my settings here", elem_id=f"{PREFIX}-preset-save")
             more["load"] = gr.Button("Load", elem_id=f"{PREFIX}-preset-load")
-    # Pressed by the page's script when fields have changed.
-    more["check"] = gr.Button("check", elem_id=f"{PREFIX}-check", elem_classes=HIDDEN)
-    more["plan"] = gr.Button("plan", elem_id=f"{PREFIX}-plan", elem_classes=HIDDEN)
     return more
 
 
 def _comparison() -> Components:
-    with gr.Row():
-        chosen = gr.Textbox("", elem_id=f"{PREFIX}-chosen", elem_classes=HIDDEN, show_label=False)
+    """Build what compares again; the page's script shows it once there is a LoRA."""
+    with gr.Row(elem_id=f"{PREFIX}-chosen-row"):
+        chosen = gr.Textbox("", elem_id=f"{PREFIX}-chosen", show_label=False)
+    with gr.Row(elem_id=f"{PREFIX}-comparison"):
         again = gr.Button("Compare again with the prompts chosen in Setup", elem_id=f"{PREFIX}-compare-again")
     message = gr.HTML("", elem_id=f"{PREFIX}-compare-message")
     return {"chosen": chosen, "again": again, "compare_message": message}
@@ -217,7 +227,11 @@ def _wire(components: Components, more: Components, training: Training) -> None:
         button.click(fn=handle, inputs=[*own, *inputs], outputs=outputs, queue=False, show_progress="hidden")
 
     on(more["start"], lambda values: _start(values, training), [more["message"], components["name"]])
-    on(more["check"], lambda values: _problems(values, training), [more["problems"]])
+    on(
+        more["check"],
+        lambda values: (_problems(values, training), _strengths(values["strength"], values)),
+        [more["problems"], more["strength_text"]],
+    )
     on(more["plan"], lambda values: _plan(values, training), [more["plan_text"]])
     on(more["save"], lambda values: form.to_preset(values), [more["preset"]])
     on(
@@ -263,7 +277,7 @@ def _start(values: dict[str, Any], training: Training) -> tuple[str, Any]:
         run = training.start(values)
     except Exception as error:  # whatever it is, the person at the tab has to see it
         return _warning(sentence(error)), gr.update()
-    return _note(f"{run.name} is {run.state}."), gr.update(value=_free_name(training, run.name))
+    return _note(f"{run.name} begins as soon as nothing else trains."), gr.update(value=_free_name(training, run.name))
 
 
 def _compare(name: str, values: dict[str, Any], training: Training) -> str:
@@ -318,10 +332,14 @@ def _load(text: str, values: dict[str, Any], names: list[str]) -> list[Any]:
 def _strength(strength: str) -> tuple[str, Any, Any]:
     values = form.strength_values(strength)
     return (
-        _note(form.strength_text(strength)),
+        _strengths(strength, values),
         gr.update(value=values["updates"]),
         gr.update(value=values["learning_rate"]),
     )
+
+
+def _strengths(strength: str, values: Mapping[str, Any]) -> str:
+    return _note(form.strength_text(strength, values))
 
 
 def _prompt_fields(source: str) -> tuple[Any, Any, Any]:

@@ -20,10 +20,11 @@ from imagereward_ext.jobs.order import JobError, Order
 from imagereward_ext.jobs.planning import Planner
 from imagereward_ext.jobs.runs import Run
 from imagereward_ext.jobs.trainer import Trainer
-from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources
+from imagereward_ext.webui.refl_tab import desktop, form, handover, health, prompt_sources
 from imagereward_ext.webui.service import Service, service
 
 _RUN_PICTURE = re.compile(r"samples/step-\d{6}/\d{2}\.png|comparison/comparison-[a-z-]+\.png")
+_THIS_MACHINE = ("", "127.0.0.1", "localhost", "::1")
 _ABSOLUTE = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/:'\"]+[\\/])+")
 
 
@@ -53,7 +54,12 @@ class Training:
 
     def names_only(self) -> bool:
         """Whether people from elsewhere may reach this WebUI: then paths are neither taken nor shown."""
-        return bool(self._host.flag("listen") or self._host.flag("share") or self._host.flag("ngrok"))
+        opened = any(self._host.flag(flag) for flag in ("listen", "share", "ngrok"))
+        return opened or str(self._host.flag("server_name") or "") not in _THIS_MACHINE
+
+    def may_open_folders(self) -> bool:
+        """Whether the person at the page sits at this machine, as far as its owner has said."""
+        return not (self.names_only() or self._host.flag("hide_ui_dir_config"))
 
     def shown(self, text: str) -> str:
         """Take folders out of a text that people from elsewhere may read."""
@@ -117,7 +123,10 @@ class Training:
         self._check_packages()
         config = self.config(given)
         values = self._planner.plan(
-            config | {"name": "plan", "memory": self._memory(config)}, self._private_packages(), self.device()
+            config | {"name": "plan", "memory": self._memory(config)},
+            self._private_packages(),
+            self.device(),
+            str(self._service.folder()),
         )
         return values | {"text": _plan_text(values), "warning": _plan_warning(values)}
 
@@ -164,6 +173,14 @@ class Training:
         """Remove a run."""
         self.trainer.delete(name)
 
+    def open_folder(self, name: str) -> None:
+        """Show a run's folder in the file manager of this machine."""
+        if not self.may_open_folders():
+            raise UsageError(
+                "folders open only where the WebUI is for this machine alone: without --listen and --share"
+            )
+        desktop.show(self.trainer.path(name))
+
     def runs(self) -> list[dict[str, Any]]:
         """List the runs, newest first."""
         return [self._plain(run) for run in self.trainer.runs()]
@@ -174,6 +191,7 @@ class Training:
         at_work = [run["name"] for run in found if run["state"] in runs.ALIVE]
         chosen = name or (at_work or [run["name"] for run in found] or [""])[0]
         answer: dict[str, Any] = {"runs": found, "install": self._install_log[-8:], "run": None}
+        answer["folders"] = self.may_open_folders()
         run = next((run for run in found if run["name"] == chosen), None)
         if run is None:
             return answer
@@ -187,7 +205,9 @@ class Training:
             "events": [event for event in news.events if event.get("kind") in ("update", "check")],
             "position": news.position,
             "log": self.shown(runs.log_tail(folder)),
-            "health": health.sentence(checks),
+            "health": health.ended_by_guard(run["lora"])
+            if run["state"] == runs.GUARD
+            else health.sentence(checks),
             "samples": _samples(folder),
         }
 
