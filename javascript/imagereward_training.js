@@ -486,6 +486,9 @@
             state.chosen = "";
             busy = true;
         });
+        part("compare-again")?.addEventListener("click", () => {
+            busy = true;
+        });
         watch();
     }
 

@@ -96,10 +96,12 @@ def read_run(folder: Path) -> Run:
 
 
 def is_over(order: Order) -> bool:
-    """Whether a run has said how it ended and has nothing to compare any more."""
+    """Whether a training has said how it ended and has nothing to compare any more: its process only has to end."""
     ending = _read_json(order.folder / OUTCOME).get("ending")
-    to_compare = order.only_compare or (order.compare > 0 and ending in ("finished", "guard"))
-    return ending is not None and not to_compare
+    if ending is None or order.only_compare:
+        return False
+    to_compare = order.compare > 0 and ending in ("finished", "guard")
+    return not to_compare or holder(order.folder / RUN_LOCK) is None
 
 
 def read_events(folder: Path, position: int) -> Events:

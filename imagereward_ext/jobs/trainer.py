@@ -61,7 +61,7 @@ class Trainer:
         """Return the order at work; one whose process only has to end is waited for."""
         deadline = time.monotonic() + SECONDS_TO_END
         while (order := self._busy) is not None:
-            if not runs.is_over(order) or time.monotonic() > deadline:
+            if not (self._ended() or runs.is_over(order)) or time.monotonic() > deadline:
                 return order
             time.sleep(LOOK_SECONDS / 3)
         return None
@@ -214,8 +214,8 @@ class Trainer:
         finally:
             if self._child is not None and self._child.stdin is not None:
                 self._child.stdin.close()
-            self._child = None
             self._busy = None  # from here on nobody needs the memory; loading it again may wait for its turn
+            self._child = None
             self._after(order)
 
     def _explain(self, order: Order, code: int) -> None:
@@ -274,14 +274,20 @@ class Trainer:
             _write_outcome(folder, "killed", reason)
         process.kill(run.pid)
 
+    def _ended(self) -> bool:
+        """Whether the process that was started has ended."""
+        child = self._child
+        return child is not None and child.poll() is not None
+
     def _seen(self, run: Run) -> Run:
         """Correct what the folder cannot know: that this process is about to start it, or still makes good."""
-        busy = self._busy
+        busy, child = self._busy, self._child
         if busy is None or busy.name != run.name or run.state in runs.ALIVE:
             return run
-        started = self._child is not None and self._child.poll() is None
+        if busy.only_compare:  # how the training ended stands in the folder, whatever is compared
+            return run if self._ended() else replace(run, state=runs.COMPARING)
         if run.state in (runs.WAITING, runs.KILLED) and not (busy.folder / OUTCOME).exists():
-            return replace(run, state=runs.STARTING, pid=self._child.pid if started and self._child else None)
+            return replace(run, state=runs.STARTING, pid=child.pid if child and not self._ended() else None)
         return run
 
 

@@ -16,7 +16,7 @@ from tests.refl.world import tiny_config
 from tests.tiny import make_tiny_scorer_folder
 
 pytest.importorskip("peft")
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 def test_kill_resume_and_finish_a_real_training(tmp_path):

@@ -182,8 +182,6 @@ def test_a_finished_training_is_reported_compared_again_and_used(page, host):
     count.blur()
     page.click("#imagereward-refl-compare-again")
     page.locator("#imagereward-refl-compare-message", has_text="nicer will be compared again").wait_for()
-    until(page, "nicer", "waiting", "starting", "comparing")
-    until(page, "nicer", "finished")
     result.get_by_text("3 prompts", exact=False).wait_for()
     told = json.loads((host.data / "imagereward/runs/nicer/comparison/comparison.json").read_text())
     assert told["prompts"] == ["a black swan", "a grey wolf", "a brown bear"]

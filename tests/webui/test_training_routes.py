@@ -22,13 +22,14 @@ from imagereward_ext.webui.refl_tab import desktop, prompt_sources, routes
 from imagereward_ext.webui.refl_tab.training import Training
 from tests.webui.services import make_service
 
+PATIENCE = 240  # seconds; on a busy machine a process alone takes some to start
 BODY = {
     "name": "run",
     "prompt_source": "typed below",
     "prompt_text": "a cat\na dog",
     "scorers": "tiny",
     "compare": 0,
-    "updates": 500,
+    "updates": 100_000,
 }
 
 
@@ -46,7 +47,7 @@ def world(tmp_path, monkeypatch):
     for run in training.trainer.runs():
         if run.pid:
             process.kill(run.pid)
-    assert training.trainer.wait(30)
+    assert training.trainer.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def state(client, name="run"):
 def until(client, *states):
     import time
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while (now := state(client)) not in states:
         assert time.monotonic() < deadline, now
         time.sleep(0.05)
@@ -87,14 +88,14 @@ def test_start_watch_stop_resume_report_and_delete(client, world):
     assert again.status_code == 422
     assert "exists already and is running" in again.json()["detail"]
     assert call(client, "delete", name="run").status_code == 422
-    assert call(client, "stop", name="run").json()["state"] == runs.STOPPING
+    assert call(client, "stop", name="run").json()["state"] in (runs.STOPPING, runs.STOPPED)
     until(client, runs.STOPPED)
-    assert world[1].trainer.wait(30)
+    assert world[1].trainer.wait(PATIENCE)
     assert call(client, "resume", name="run").status_code == 200
     until(client, runs.RUNNING)
     call(client, "stop", name="run", now=True)
     until(client, runs.KILLED)
-    assert world[1].trainer.wait(30)
+    assert world[1].trainer.wait(PATIENCE)
     report = client.get("/imagereward/v1/train/report", params={"run": "run"})
     assert report.status_code == 422
     assert "no before/after report" in report.json()["detail"]

@@ -277,7 +277,9 @@ def _start(values: dict[str, Any], training: Training) -> tuple[str, Any]:
         run = training.start(values)
     except Exception as error:  # whatever it is, the person at the tab has to see it
         return _warning(sentence(error)), gr.update()
-    return _note(f"{run.name} begins as soon as nothing else trains."), gr.update(value=_free_name(training, run.name))
+    return _note(f"{run.name} begins as soon as nothing else trains."), gr.update(
+        value=_free_name(training, run.name)
+    )
 
 
 def _compare(name: str, values: dict[str, Any], training: Training) -> str:
