@@ -180,9 +180,10 @@ def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
         raise CheckpointError(
-            f"{path.name} cannot be read safely ({reason}): it is damaged or holds code; convert it to .safetensors"
+            f"{path.name} cannot be read safely{reason}: it is damaged, or holds code, which is never run; get it as "
+            ".safetensors"
         ) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}

@@ -191,7 +191,7 @@ def writing(what: str) -> Iterator[None]:
             ) from error
         if isinstance(error, PermissionError):
             raise RunError(f"{what} cannot be written: no permission") from error
-        raise RunError(f"{what} cannot be written: {error}") from error
+        raise RunError(f"{what} cannot be written: {error.strerror or error}") from error
 
 
 def _flush(file: Path) -> None:
