@@ -1,4 +1,6 @@
 import importlib
+import os
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -38,41 +40,47 @@ START = """
 import sys, time
 sys.argv = ["launch.py", "--skip-install", "--data-dir", sys.argv[1]]
 sys.path.insert(0, {host!r})
+start = time.process_time()
 import gradio, torch, fastapi
 from modules import shared, scripts, images, sd_models, processing, script_callbacks, scripts_postprocessing, sd_vae
-{prepare}
+host = time.process_time() - start
+for name in [n for n in sys.modules if n.split(".")[0] in ("transformers", "diffusers", "peft")]:
+    del sys.modules[name]
 sys.path.insert(0, {root!r})
 before = set(sys.modules)
 start = time.process_time()
 exec(compile(open({script!r}).read(), {script!r}, "exec"), {{"__name__": "imagereward"}})
 seconds = time.process_time() - start
 new = sorted({{name.split(".")[0] for name in set(sys.modules) - before}})
-print(f"{{seconds:.4f}}", *new)
+print(f"{{seconds:.4f}}", f"{{host:.4f}}", *new)
 """
 
 
 def test_executing_the_script_loads_no_model_library_and_takes_no_time(tmp_path):
+    """Run with -s for the figures of docs/hosts.md."""
     pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
     pytest.importorskip("diffusers", reason="the demo host draws with diffusers")
     code = textwrap.dedent(START).format(
-        host=str(ROOT / "demo" / "host"),
-        root=str(ROOT),
-        script=str(ROOT / "scripts" / "imagereward.py"),
-        prepare="for name in [n for n in sys.modules if n.split('.')[0] in ('transformers', 'diffusers', 'peft')]:\n"
-        "    del sys.modules[name]",
+        host=str(ROOT / "demo" / "host"), root=str(ROOT), script=str(ROOT / "scripts" / "imagereward.py")
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-        )
-        for _ in range(2)
-    ]
-    seconds, new = min((float(r.stdout.split()[0]), r.stdout.split()[1:]) for r in runs)
-    assert not {"transformers", "diffusers", "peft", "accelerate", "torch", "torchvision"} & set(new), new
-    assert "imagereward_ext" in new
-    assert seconds < 0.15, (
-        "under 50 ms on an idle machine (docs/hosts.md); the bound leaves room for a busy one"
+    # A host writes byte code on its first start; a WebUI that has run once does not compile again.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    ours, hosts_own = [], []
+    for _ in range(4):
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        seconds, host_seconds, *new = run.stdout.split()
+        ours.append(float(seconds))
+        hosts_own.append(float(host_seconds))
+        assert not {"transformers", "diffusers", "peft", "accelerate", "torch", "torchvision"} & set(new), new
+        assert "imagereward_ext" in new
+    least, median = (1000 * pick(ours) for pick in (min, statistics.median))
+    share = min(own / host for own, host in zip(ours, hosts_own, strict=True))
+    print(
+        f"scripts/imagereward.py: least {least:.0f} ms, median {median:.0f} ms of CPU, {share:.1%} of the host's"
     )
+    # The same process imports the host: a busy machine slows both, so that the share says what the clock cannot.
+    assert share < 0.04
 
 
 def test_install_installs_nothing_and_says_nothing(tmp_path):

@@ -6,8 +6,6 @@ from typing import Any
 
 from modules import scripts
 
-from imagereward_ext.webui.refl_tab.training import training
-
 
 class ImageRewardTrainingGuard(scripts.Script):  # type: ignore[misc]
     """Always on, without a panel."""
@@ -22,4 +20,6 @@ class ImageRewardTrainingGuard(scripts.Script):  # type: ignore[misc]
 
     def before_process(self, p: Any, *arguments: Any) -> None:
         """Look at whether a training runs, before anything is loaded."""
+        from imagereward_ext.webui.refl_tab.training import training  # half of what start-up would cost
+
         training().refuse_if_training(p)
