@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from imagereward_ext.errors import WeightsError
+from imagereward_ext.scorers.attention import fuse_attention
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.scorers.filling import fill, published_shapes
 from imagereward_ext.scorers.placement import Placement
@@ -82,6 +83,7 @@ class Network(nn.Module):
                 layer_norm_eps=1e-6,
             )
         )
+        fuse_attention(self.vision)
         self.text = BlipTextModel(
             BlipTextConfig(
                 vocab_size=a.vocabulary_size,
@@ -155,7 +157,7 @@ class ImageReward(EmbeddingScorer):
 
     def compare(self, embeddings: Tensor, prompts: Sequence[str]) -> Tensor:
         """Run the text tower over the image tokens, then the head; standardised."""
-        tokens = self.tokenizer(list(prompts), self.device)
+        tokens = self.tokenizer(list(prompts), self.device).trimmed()
         return (self.network.compare(embeddings, tokens.ids, tokens.mask) - self.mean) / self.std
 
     def unread(self, prompt: str) -> str:

@@ -26,6 +26,11 @@ class Tokens:
     ids: Tensor
     mask: Tensor
 
+    def trimmed(self) -> Tokens:
+        """Leave out the columns that are padding in every prompt: nothing attends to them."""
+        length = int(self.mask.any(0).nonzero().max()) + 1
+        return Tokens(self.ids[:, :length], self.mask[:, :length])
+
 
 class WordPieceTokenizer:
     """Cuts prompts into the model's window: `[CLS]`, the words, `[SEP]`, padding."""

@@ -10,11 +10,10 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from imagereward_ext.errors import WeightsError
@@ -88,14 +87,9 @@ def save_tensors(
     target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> str:
     """Write a safetensors file atomically, its digest in its metadata; return the digest."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    identity = digest(contiguous)
-    with replacing(target) as part:
-        try:
-            save_file(contiguous, part, metadata={"format": "pt", **(metadata or {}), DIGEST_KEY: identity})
-        except SafetensorError as error:
-            # The library wraps what the operating system said ("No space left on device") in its own type.
-            raise OSError(f"{target}: {error}") from error
+    identity = digest(tensors)
+    with replacing(target) as part, part.open("wb") as file:
+        _write_safetensors(file, tensors, {"format": "pt", **(metadata or {}), DIGEST_KEY: identity})
     return identity
 
 
@@ -103,10 +97,44 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     """Hash names, shapes, types and values in the order of the names: 10 hexadecimal digits."""
     total = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name]
         total.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        total.update(tensor.view(-1).view(torch.uint8).numpy().data)
+        total.update(_bytes_of(tensor))
     return total.hexdigest()[:10]
+
+
+def _write_safetensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write the format tensor by tensor; the library's own writer first copies all of them."""
+    # Wide types first, so that each tensor begins at a multiple of its type's size.
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _TYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    content += b" " * (-len(content) % 8)
+    file.write(len(content).to_bytes(8, "little") + content)
+    for name in names:
+        file.write(_bytes_of(tensors[name]))
+
+
+_TYPE_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
+    torch.bool: "BOOL",
+}  # fmt: skip
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """Return the values of a tensor as they lie in memory (little-endian wherever torch runs)."""
+    values: memoryview = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+    return values
 
 
 def set_aside(path: Path) -> Path:
@@ -138,14 +166,41 @@ def _broken(path: Path, reason: str) -> BrokenWeightsError:
 
 def _open_safetensors(path: Path) -> TensorFile:
     try:
-        handle: Any = safe_open(path, framework="pt")  # its methods carry no types
+        handle = _open_mapped(path)
         shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
         metadata = handle.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _broken(
             path, f"it is cut off, damaged or no safetensors file ({_first_line(error)})"
         ) from error
-    return TensorFile(path, shapes, handle.get_tensor, metadata)
+    return TensorFile(path, shapes, _Portions(path), metadata)
+
+
+class _Portions:
+    """Reads tensors from a mapped file, mapping it anew after every portion.
+
+    Every page of a mapping that was looked at counts as our memory until the mapping ends, and it ends when the last
+    tensor that lies in it is gone. So a network that is filled in another precision never holds the file as well.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: Any = None
+        self._left = 0
+
+    def __call__(self, name: str) -> Tensor:
+        if self._left <= 0:
+            self._handle, self._left = _open_mapped(self._path), _PORTION
+        tensor: Tensor = self._handle.get_tensor(name)
+        self._left -= tensor.numel() * tensor.element_size()
+        return tensor
+
+
+_PORTION = 2**25
+
+
+def _open_mapped(path: Path) -> Any:  # its methods carry no types
+    return safe_open(path, framework="pt")
 
 
 def _open_pickle(path: Path) -> TensorFile:

@@ -10,6 +10,7 @@ import torch
 
 from imagereward_ext.errors import ScoringError, UsageError, WeightsError
 from imagereward_ext.scorers import load_scorer
+from imagereward_ext.scorers.attention import FusedAttention
 from imagereward_ext.scorers.image_reward import Architecture, Network, published_tensors
 from imagereward_ext.weights.tensors import save_tensors
 from tests.frozen_weights import frozen_weights
@@ -58,6 +59,30 @@ def test_prompt_image_and_padding_matter(tiny) -> None:
         masked = tiny.network.compare(embedding, ids.ids, ids.mask)
         everything = tiny.network.compare(embedding, ids.ids, torch.ones_like(ids.mask))
     assert (masked - everything).abs() > 1e-3
+
+
+def test_padding_is_left_out_and_changes_nothing(tiny) -> None:
+    tokens = tiny.tokenizer(["a cat", "a red fox in snow", ""], tiny.device)
+    trimmed = tokens.trimmed()
+    assert tokens.ids.shape[1] == tiny.tokenizer.window > trimmed.ids.shape[1]
+    assert (tokens.ids[:, trimmed.ids.shape[1] :] == 0).all() and trimmed.mask[:, -1].any()
+    with torch.inference_mode():
+        embedding = tiny.network.embed(torch.stack([tiny.preprocess(picture(seed)) for seed in range(3)]))
+        padded, short = (tiny.network.compare(embedding, t.ids, t.mask) for t in (tokens, trimmed))
+    assert torch.allclose(padded, short, atol=2e-6)
+
+
+def test_the_fused_attention_computes_what_transformers_does() -> None:
+    from transformers import BlipVisionConfig
+    from transformers.models.blip.modeling_blip import BlipAttention
+
+    torch.manual_seed(0)
+    config = BlipVisionConfig(hidden_size=32, num_attention_heads=4)
+    config._attn_implementation = "eager"
+    theirs = BlipAttention(config).eval()
+    inputs = torch.randn(3, 7, 32)
+    expected = theirs(inputs)[0]
+    assert torch.allclose(FusedAttention(theirs)(inputs)[0], expected, atol=1e-6)
 
 
 def test_ranks_the_best_first_and_keeps_the_order_of_equals(tiny) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.weights import tensors
@@ -118,16 +120,40 @@ def test_converting_keeps_values_and_digest(tmp_path: Path) -> None:
     assert copy.digest(WEIGHTS) == original.digest(WEIGHTS) == digest(WEIGHTS)
 
 
+def test_the_safetensors_library_reads_what_we_write_of_every_type(tmp_path: Path) -> None:
+    types = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+    types += [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+    odd = {f"t{n}": torch.tensor([[1, 0, 1]]).to(dtype) for n, dtype in enumerate(types)}
+    odd |= {"empty": torch.zeros(0, 3), "one": torch.tensor(2.5), "turned": torch.arange(6.0).reshape(2, 3).T}
+    save_tensors(tmp_path / "m.safetensors", odd, {"note": "Zürich"})
+    read = load_file(tmp_path / "m.safetensors")
+    assert set(read) == set(odd)
+    for name, tensor in odd.items():
+        assert read[name].dtype == tensor.dtype and torch.equal(read[name], tensor)
+    assert open_tensors(tmp_path / "m.safetensors").metadata["note"] == "Zürich"
+
+
+def test_a_mapping_is_given_back_after_every_portion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tensors(tmp_path / "m.safetensors", {f"t{n}": torch.full((4,), float(n)) for n in range(6)})
+    mapped = []
+    monkeypatch.setattr(tensors, "_open_mapped", lambda path: mapped.append(path) or safe_open(path, "pt"))
+    monkeypatch.setattr(tensors, "_PORTION", 32)  # two of these tensors
+    file = open_tensors(tmp_path / "m.safetensors")
+    mapped.clear()
+    assert [float(file[f"t{n}"][0]) for n in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert len(mapped) == 3
+
+
 def test_a_full_disk_while_converting_leaves_the_pickle_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(WEIGHTS, tmp_path / "m.pt")
 
-    def full(tensors, path, metadata):
-        Path(path).write_bytes(b"half")
+    def full(file, tensors, metadata):
+        file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tensors, "save_file", full)
+    monkeypatch.setattr(tensors, "_write_safetensors", full)
     kept = convert(open_tensors(tmp_path / "m.pt"), WEIGHTS, tmp_path / "m.safetensors")
     assert kept.path.name == "m.pt"
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
