@@ -17,7 +17,12 @@ def frozen_tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Make the tensor of this published name, float32."""
     # RandomState, not Generator: numpy promises its stream to stay the same.
     stream = np.random.RandomState(zlib.crc32(name.encode()))
-    noise = torch.from_numpy(stream.standard_normal(shape).astype(np.float32))
+    return shaped(name, torch.from_numpy(stream.standard_normal(shape).astype(np.float32)))
+
+
+def shaped(name: str, noise: torch.Tensor) -> torch.Tensor:
+    """Scale standard normal noise to what the tensor of this name needs; changes the noise."""
+    shape = noise.shape
     is_norm = "norm" in name.lower()
     if name.endswith("bias"):
         return noise.mul_(0.1)
@@ -26,7 +31,7 @@ def frozen_tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     if name.startswith("mlp."):
         return noise.mul_(1 / shape[-1] ** 0.5)
     if "embed" in name or "token" in name:
-        return noise.mul_(0.5 if len(shape) < 4 else 1 / np.prod(shape[1:]) ** 0.5)
+        return noise.mul_(0.5 if len(shape) < 4 else 1 / float(np.prod(shape[1:])) ** 0.5)
     return noise.mul_(_gain(name) / shape[-1] ** 0.5)
 
 

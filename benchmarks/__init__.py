@@ -1,0 +1,1 @@
+"""Speed and memory beside the `image-reward` package, in one run: `python -m benchmarks`."""

@@ -1,0 +1,47 @@
+"""One optimiser step of ReFL at equal settings: full-size scorer, tiny diffusion model, 512 px."""
+
+from __future__ import annotations
+
+from benchmarks.bench import Bench, Line, Row, least
+from benchmarks.children import alternate, middle
+from benchmarks.children import measure as child
+from benchmarks.refl_tasks import PARTS
+
+
+def measure(bench: Bench) -> Row:
+    scorer, rounds, threads = str(bench.scorer), bench.small(2, 1), bench.threads
+    sides = {"ours": lambda: child(bench.ours, "refl_tasks:our_step", threads, scorer=scorer, rounds=rounds,
+                                   pixels=bench.small(512, 64))}  # fmt: skip
+    if (peer_python := bench.peer) is not None:
+        for name, frozen in (("peer", True), ("peer unfrozen", False)):
+            sides[name] = lambda frozen=frozen: child(
+                peer_python, "refl_tasks:peer_step", threads, folder=scorer, rounds=rounds, frozen=frozen
+            )
+    found = alternate(sides, bench.rounds)
+    ours, peer = found["ours"], found.get("peer")
+    row = Row("ReFL, one optimiser step, full-size scorer, tiny diffusion model", figures=found)
+    row.lines.append(
+        least("step", bench.seconds(peer, "step") if peer else None, bench.seconds(ours, "step"), 1.0)
+    )
+    for part in PARTS:
+        row.lines.append(
+            least(
+                f"of that, {part} (wall)",
+                middle(peer, f"{part}_s") if peer else None,
+                middle(ours, f"{part}_s"),
+                None,
+            )
+        )
+    row.lines.append(
+        least(
+            "peak memory",
+            middle(peer, "peak_mb") / 1000 if peer else None,
+            middle(ours, "peak_mb") / 1000,
+            0.7,
+            "GB",
+        )
+    )
+    if unfrozen := found.get("peer unfrozen"):
+        row.lines.append(Line("the peer with the scorer left unfrozen, as its SDXL LoRA trainer does", "",
+                              f"{bench.seconds(unfrozen, 'step'):.2f} s, {middle(unfrozen, 'peak_mb') / 1000:.2f} GB"))  # fmt: skip
+    return row
