@@ -33,8 +33,8 @@ TOKENIZER = {
 }
 
 
-def write_checkpoint(folder: Path, name: str = "random", seed: int = 0) -> Path:
-    """Write `<folder>/<name>.safetensors` and `<folder>/<name>/`. Returns the file."""
+def write_checkpoint(folder: Path, name: str = "random", seed: int = 0, width: int = 32) -> Path:
+    """Write `<folder>/<name>.safetensors` and `<folder>/<name>/`, its UNet of this width. Returns the file."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from imagereward_ext.diffusion.parts import DiffusionParts
@@ -45,7 +45,8 @@ def write_checkpoint(folder: Path, name: str = "random", seed: int = 0) -> Path:
     wide = {**config.vae, "block_out_channels": [32] * 4, "sample_size": SIZE}
     wide |= {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
     text = dataclasses.replace(config.text_encoders[0], positions=77)
-    config = dataclasses.replace(config, vae=wide, text_encoders=(text,))
+    unet = {**config.unet, "block_out_channels": [width, 2 * width]}
+    config = dataclasses.replace(config, unet=unet, vae=wide, text_encoders=(text,))
     tokenizer = write_vocabulary(folder / name / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -17,9 +17,9 @@ FIELDS = {
 }  # fmt: skip
 
 
-def write_yaml(checkpoint: Path) -> None:
+def write_yaml(checkpoint: Path, width: int = 32) -> None:
     """Describe `tests.demo_host.checkpoint`'s sizes as a WebUI's user would: beside the file."""
-    unet = {"in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1,
+    unet = {"in_channels": 4, "out_channels": 4, "model_channels": width, "channel_mult": [1, 2], "num_res_blocks": 1,
             "attention_resolutions": [1], "num_heads": 2, "context_dim": 32}  # fmt: skip
     vae = {"in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1] * 4, "num_res_blocks": 1, "z_channels": 4}
     params = {"image_size": 8, "unet_config": {"params": unet}, "first_stage_config": {"params": {"ddconfig": vae}},
