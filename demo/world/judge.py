@@ -29,14 +29,14 @@ from demo.world.grammar import COLOURS, PLACES, SHAPES, SIZE, Scene, Thing, outl
 
 Array = NDArray[np.float64]
 
-WEIGHTS = {"background": 1.0, "count": 1.0, "colour": 2.0, "shape": 3.0, "size": 1.0, "place": 2.0}
-"""What a fact counts: shape and place most, since a blob of the right colour is no star. Colour, shape and size are
-means over the things, so a pair weighs as much as one."""
+WEIGHTS = {"background": 1.0, "count": 2.0, "colour": 2.0, "shape": 2.0, "size": 1.0, "place": 2.0}
+"""What a fact counts: how many there are of what, in which colour and where, twice. Colour, shape and size are means
+over the things, so a pair weighs as much as one."""
 
 MIN_CONTRAST = 16.0
 """Lab distance from the background below which nothing is an object; the closest two colours are 30 apart."""
-MIN_AREA = 30.0
-"""Pixels; the smallest drawn thing, a small star, covers about 75."""
+MIN_AREA = 60.0
+"""Pixels; the smallest drawn thing, one of three stars, covers about 160."""
 FLAT = 12.0
 """Lab distance to its area's colour up to which a pixel counts as flat."""
 MOST_OBJECTS = 6

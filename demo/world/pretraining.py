@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from demo.world import grammar
 from demo.world.fitting import Schedule, fit
 from demo.world.judge import View, look, verdict
-from demo.world.rankings import soften
+from demo.world.rankings import PAINTED, soften
+from imagereward_ext.rankings import read_rankings
 from imagereward_ext.reward_training.export import Standard, write_model
 from imagereward_ext.reward_training.image_reward import learner_from_nothing
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe
@@ -43,10 +45,33 @@ class Drawing:
     view: View
 
 
+@dataclass(frozen=True)
+class Adaptation:
+    """A last round on a model's own images, in which shapes are blurred and counts uncertain as in no drawing."""
+
+    schedule: Schedule
+    rankings: Path
+    """The images are those the model painted for these rankings."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is shown in a round: uint8 pictures (count, 3, 64, 64), what they are, and the facts probes ask for."""
+
+    drawings: list[Drawing]
+    pictures: Tensor
+    facts: Tensor
+
+
 def pretrain(
-    folder: Path, architecture: Architecture, vocabulary: Path, rounds: Sequence[Schedule], states: Path
+    folder: Path,
+    architecture: Architecture,
+    vocabulary: Path,
+    rounds: Sequence[Schedule],
+    states: Path,
+    adaptation: Adaptation | None = None,
 ) -> Path:
-    """Train the towers, write them as a model folder that `train-reward` can start from."""
+    """Train the towers (or go on from their states), write them as a model folder that `train-reward` can start from."""
     learner = learner_from_nothing(
         architecture, vocabulary, ImageRewardRecipe(frozen_share=0.0, seed=rounds[0].seed)
     )
@@ -58,13 +83,12 @@ def pretrain(
     probes = _probes(architecture, rounds[0].seed)
     tokenize = WordPieceTokenizer(vocabulary, architecture.window)
     preprocessing = Preprocessing(architecture.image_size)
-    drawings, pictures = _drawings(rounds[0].seed)
-    facts = torch.stack([_facts(drawing.scene) for drawing in drawings])
+    seen = _drawings(rounds[0].seed)
 
     def loss_at(step: int, rng: torch.Generator) -> Tensor:
-        rows = torch.randint(DRAWINGS, (IMAGES,), generator=rng)
-        shown = [drawings[row] for row in rows.tolist()]
-        tokens = network.embed(preprocessing.pixels(pictures[rows].float() / 255))
+        rows = torch.randint(len(seen.pictures), (IMAGES,), generator=rng)
+        shown, facts = [seen.drawings[row] for row in rows.tolist()], seen.facts
+        tokens = network.embed(preprocessing.pixels(seen.pictures[rows].float() / 255))
         prompts, held = _prompts(shown, int(torch.randint(2**31, (), generator=rng)))
         words = tokenize([grammar.describe(*prompt) for prompt in prompts], torch.device("cpu"))
         longest = int(words.mask.sum(dim=1).max())  # padding is masked, so leaving it out changes nothing
@@ -85,9 +109,12 @@ def pretrain(
             + 0.3 * F.cross_entropy(probes["shape"](tokens.flatten(0, 1)[patches]), shapes)
         )
 
+    trained = {"network": network, "probes": probes}
     for number, schedule in enumerate(rounds, start=1):
-        state = states / f"{folder.name}-{number}.pt"
-        fit(f"{folder.name} {number}", {"network": network, "probes": probes}, loss_at, schedule, state)
+        fit(f"towers {number}", trained, loss_at, schedule, states / f"towers-{number}.pt")
+    if adaptation:
+        seen = _with_paintings(seen, adaptation.rankings)
+        fit(folder.name, trained, loss_at, adaptation.schedule, states / f"{folder.name}.pt")
     return write_model(
         learner, folder, "Pretrained", Standard(0.0, 1.0), {"pretrained": "image-text matching"}
     )
@@ -131,7 +158,7 @@ def _centres(drawings: list[Drawing], architecture: Architecture) -> tuple[Tenso
     return torch.tensor(rows), torch.tensor(numbers)
 
 
-def _drawings(seed: int) -> tuple[list[Drawing], Tensor]:
+def _drawings(seed: int) -> Pictures:
     rng = np.random.default_rng([seed, 23])
     drawings, pictures = [], np.empty((DRAWINGS, grammar.SIZE, grammar.SIZE, 3), np.uint8)
     for index in range(DRAWINGS):
@@ -139,7 +166,32 @@ def _drawings(seed: int) -> tuple[list[Drawing], Tensor]:
         picture = soften(grammar.draw(scene, rng), rng)
         pictures[index] = np.asarray(picture)
         drawings.append(Drawing(scene, look(picture)))
-    return drawings, torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    facts = torch.stack([_facts(drawing.scene) for drawing in drawings])
+    return Pictures(drawings, torch.from_numpy(pictures).permute(0, 3, 1, 2), facts)
+
+
+def _with_paintings(drawn: Pictures, file: Path) -> Pictures:
+    """Put the paintings of some rankings, and as many drawings, where all drawings were."""
+    paintings, arrays = [], []
+    for ranked in read_rankings(file):
+        for path in ranked.images:
+            if path.stem.endswith(PAINTED):
+                picture = Image.open(path).convert("RGB")
+                paintings.append(Drawing(grammar.parse(ranked.prompt), look(picture)))
+                arrays.append(np.asarray(picture))
+    count = len(paintings)
+    pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+    return Pictures(
+        [*drawn.drawings[:count], *paintings],
+        torch.cat([drawn.pictures[:count], pictures]),
+        torch.cat([drawn.facts[:count], torch.stack([_seen(painting.view) for painting in paintings])]),
+    )
+
+
+def _seen(view: View) -> Tensor:
+    """The facts of what the judge sees, where nobody can say what was meant."""
+    things = tuple(grammar.Thing(found.colour, found.shape) for found in view.objects[:3])
+    return _facts(grammar.Scene(things, view.background))
 
 
 def _prompts(drawings: list[Drawing], seed: int) -> tuple[list[tuple[grammar.Scene, str]], Tensor]:

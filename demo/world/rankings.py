@@ -22,6 +22,8 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 
 TIE = 0.1
 """Judge scores that fall into one step of this width share a rank: closer ones are nobody's preference."""
+PAINTED = "-painted"
+"""Ends the name of an image that the model made."""
 GUIDANCES = (1.0, 1.0, 1.0, 3.0)
 """Of a prompt's paintings, in turn: most as the demo paints, one with guidance."""
 
@@ -52,7 +54,8 @@ def write(folder: Path, plan: Plan, parts: DiffusionParts | None = None) -> Path
     records = []
     for index, prompt in enumerate(prompts):
         rng = np.random.default_rng([plan.seed, plan.skip + index, 13])
-        images = [*_drawings(grammar.parse(prompt), plan.split, rng), *painted.get(prompt, [])]
+        drawn, paintings = _drawings(grammar.parse(prompt), plan.split, rng), painted.get(prompt, [])
+        images = [("", image) for image in drawn] + [(PAINTED, image) for image in paintings]
         order = rng.permutation(len(images))
         records.append(_record(folder, f"{index:05d}", prompt, [images[i] for i in order]))
     target.write_text(json.dumps(records, indent=1) + "\n", "utf-8")
@@ -89,12 +92,14 @@ def _paintings(parts: DiffusionParts, prompts: Sequence[str], plan: Plan) -> dic
     return found
 
 
-def _record(folder: Path, name: str, prompt: str, images: Sequence[Image.Image]) -> dict[str, object]:
+def _record(
+    folder: Path, name: str, prompt: str, images: Sequence[tuple[str, Image.Image]]
+) -> dict[str, object]:
     files = []
-    for number, image in enumerate(images):
-        files.append(f"images/{name}-{number}.png")
+    for number, (mark, image) in enumerate(images):
+        files.append(f"images/{name}-{number}{mark}.png")
         image.save(folder / files[-1])
-    steps = [round(judge(image, prompt) / TIE) for image in images]
+    steps = [round(judge(image, prompt) / TIE) for _, image in images]
     best_first = sorted(set(steps), reverse=True)
     return {
         "id": name,

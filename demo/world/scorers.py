@@ -29,6 +29,7 @@ class Training:
     name: str
     label: str
     data: Plan
+    adaptation: Schedule
     recipe: ImageRewardRecipe
 
 
@@ -45,14 +46,22 @@ def _recipe(seed: int) -> ImageRewardRecipe:
     )
 
 
+def _adaptation(seed: int) -> Schedule:
+    return Schedule(steps=1200, lr=5e-4, warmup=50, save_every=50, seed=seed)
+
+
 TOWERS = (
     Schedule(steps=2400, lr=7e-4, warmup=150, save_every=50, seed=5),
     Schedule(steps=1600, lr=5e-4, warmup=50, save_every=50, seed=9),
     Schedule(steps=1600, lr=7e-4, warmup=50, save_every=50, seed=10),
 )
 TRAININGS = (
-    Training("demo-reward", "DemoReward", Plan("train", 1000, seed=31, painted=450), _recipe(5)),
-    Training("demo-witness", "DemoWitness", Plan("train", 1000, seed=57, painted=450), _recipe(6)),
+    Training(
+        "demo-reward", "DemoReward", Plan("train", 1000, seed=31, painted=450), _adaptation(15), _recipe(5)
+    ),
+    Training(
+        "demo-witness", "DemoWitness", Plan("train", 1000, seed=57, painted=450), _adaptation(16), _recipe(6)
+    ),
 )
 VALIDATION = Plan("held-out", 100, seed=41, painted=40)
 HELD_OUT = Plan("held-out", 200, seed=41, painted=100, skip=100)
@@ -83,15 +92,17 @@ def write_vocabulary(path: Path) -> None:
     path.write_text("\n".join(dict.fromkeys(tokens)) + "\n", "utf-8")
 
 
-def train_towers(work: Path) -> Path:
-    """Train (or find) the towers that both scorers start from."""
-    from demo.world.pretraining import pretrain
+def train_towers(work: Path, training: Training | None = None, ranked: Path | None = None) -> Path:
+    """Train (or find) the towers: those that both scorers begin with, or one scorer's, adapted to its paintings."""
+    from demo.world.pretraining import Adaptation, pretrain
 
-    folder = work / "towers"
+    folder = work / (f"towers-{training.name}" if training else "towers")
     if not (folder / "config.json").is_file():
         work.mkdir(parents=True, exist_ok=True)
-        write_vocabulary(work / "vocab.txt")
-        pretrain(folder, ARCHITECTURE, work / "vocab.txt", TOWERS, work)
+        if not (work / "vocab.txt").exists():
+            write_vocabulary(work / "vocab.txt")
+        adaptation = Adaptation(training.adaptation, ranked) if training and ranked else None
+        pretrain(folder, ARCHITECTURE, work / "vocab.txt", TOWERS, work, adaptation)
     return folder
 
 
@@ -100,10 +111,11 @@ def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -
     from imagereward_ext.reward_training.starts import Start, make_learner
     from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 
-    towers = train_towers(work)
+    ranked = rankings.write(work / training.name, training.data, parts)
+    towers = train_towers(work, training, ranked)
     sets = read_sets(
         Data(
-            training=rankings.write(work / training.name, training.data, parts),
+            training=ranked,
             validation=rankings.write(work / f"{training.name}-validation", VALIDATION, parts),
         )
     )
