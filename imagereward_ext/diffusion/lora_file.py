@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from imagereward_ext.diffusion.checkpoint import CheckpointError, inspect, read_tensors
@@ -177,8 +178,11 @@ def write_lora(path: Path, lora: LoraLayers, origin: LoraOrigin, preview: Image.
 
     tensors = to_tensors(origin.model.family, lora)
     if preview is not None:
+        text = PngInfo()
+        if "parameters" in preview.info:  # so that PNG Info can make it again
+            text.add_itxt("parameters", preview.info["parameters"])
         with replacing(path.with_suffix(".png")) as part:
-            preview.save(part, format="PNG")
+            preview.save(part, format="PNG", pnginfo=text)
     write_text(path.with_suffix(".json"), json.dumps(card(origin), indent=2, ensure_ascii=False) + "\n")
     # Through bytes, since a full disk is then an OSError and not an error of the library's own.
     write_bytes(path, save(tensors, metadata(origin, tensors)))

@@ -95,7 +95,6 @@ def test_the_judge_and_the_model_are_as_the_cards_say(figures: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not reached by these weights, see the model cards", strict=True)
 def test_the_scorers_order_held_out_pairs(figures: dict) -> None:
     assert all(figures[f"held-out pairs, {name}"].value >= 0.85 for name in NAMES)
 

@@ -1,0 +1,66 @@
+"""What a training shows as its preview is what the WebUI makes with the LoRA."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image, ImageChops
+
+from tests.hosting import ROOT, Client, RunningHost, running_host
+from tests.webui.training_world import FIELDS, furnish, write_yaml
+
+TRAIN = "/imagereward/v1/train"
+PATIENCE = 300  # seconds
+ROUNDING = 2  # of 255: the host cuts where the training rounds
+SETTINGS = {
+    "name": "nicer", "updates": 2, "learning_rate": 0.02, "sampler": "ddim", "guidance": 2.0, "judge": "", "compare": 0,
+    "kl_weight": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
+    pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
+    pytest.importorskip("peft")
+    from tests.demo_host.checkpoint import write_checkpoint
+
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("checkpoints"))
+    write_yaml(checkpoint)
+    data = tmp_path_factory.mktemp("webui")
+    furnish(data)
+    with running_host(data, checkpoint.parent, [ROOT]) as host:
+        yield host
+
+
+def largest_difference(one: Image.Image, other: Image.Image) -> int:
+    extrema = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema()
+    return max(high for _, high in extrema)
+
+
+def test_the_preview_is_what_txt2img_makes_of_its_own_parameters(host: RunningHost) -> None:
+    client = Client(host.url)
+    client.post(f"{TRAIN}/start", **FIELDS | SETTINGS)
+    deadline = time.monotonic() + PATIENCE
+    while (run := client.get(f"{TRAIN}/status", run="nicer"))["run"]["state"] != "finished":
+        assert run["run"]["state"] in ("waiting", "starting", "running"), run
+        assert time.monotonic() < deadline, run
+        time.sleep(0.1)
+    preview = Image.open(host.data / "models" / "Lora" / f"{run['run']['lora']}.png")
+    prompt, line = preview.info["parameters"].rsplit("\n", 1)
+    said = dict(part.split(": ", 1) for part in line.split(", "))
+    assert prompt.endswith(" <lora:nicer-000002:1>")
+    width, height = map(int, said["Size"].split("x"))
+    asked = {
+        "steps": int(said["Steps"]),
+        "sampler_name": said["Sampler"],
+        "cfg_scale": float(said["CFG scale"]),
+        "seed": int(said["Seed"]),
+        "width": width,
+        "height": height,
+    }
+    made = client.txt2img(prompt=prompt, **asked).images[0]
+    without = client.txt2img(prompt=prompt.replace(" <lora:nicer-000002:1>", ""), **asked).images[0]
+    assert largest_difference(made, preview) <= ROUNDING
+    assert largest_difference(without, preview) > 3 * ROUNDING, "the LoRA does something"
