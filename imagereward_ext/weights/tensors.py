@@ -213,7 +213,13 @@ def _open_pickle(path: Path) -> TensorFile:
             f"{path} is refused: it asks to run code while it is read ({_wanted_by(error)}). "
             "A weights file needs nothing but tensors; get it from its original address."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+    ) as error:  # torch's reader lets all of them out
         raise _broken(path, f"it is cut off, damaged or no PyTorch file ({_first_line(error)})") from error
     tensors: Any = (
         content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,10 @@ def test_a_truncated_file_is_named(file: Path, keep: float) -> None:
         open_tensors(file)
 
 
-@pytest.mark.parametrize("content", [b"<html>404</html>", b"\0" * 100, os.urandom(1000)])
+NOISE = [random.Random(seed).randbytes(1000) for seed in range(60)]
+
+
+@pytest.mark.parametrize("content", [b"<html>404</html>", b"\0" * 100, b"0", b"h\0.", *NOISE])
 def test_a_file_of_anything_else_is_named(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(WeightsError, match=file.name):
