@@ -7,6 +7,7 @@
     python3 run.py test --pins a1111        the same under AUTOMATIC1111's versions (or: newest)
     python3 run.py test --slow              with the tests that take minutes or gigabytes
     python3 run.py check                    lint, format, types
+    python3 run.py bench --smoke            speed and memory beside the image-reward package; without --smoke in full
     python3 run.py score out/*.png          any command of `python -m imagereward_ext`
 
 The first call makes a virtual environment in this folder and installs pinned packages; later calls start at once
@@ -46,8 +47,8 @@ def main(arguments: list[str]) -> int:
         return test(rest)
     if command == "check":
         return check()
-    module = "demo" if command == "demo" else "imagereward_ext"
-    options = rest if command == "demo" else arguments
+    module = {"demo": "demo", "bench": "benchmarks"}.get(command, "imagereward_ext")
+    options = arguments if module == "imagereward_ext" else rest
     return run(environment("webui"), "-m", module, *options)
 
 

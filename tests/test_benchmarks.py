@@ -16,6 +16,7 @@ from benchmarks.rows import NAMES
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_every_row_runs_in_miniature(tmp_path: Path) -> None:
     if sys.platform == "win32":
         pytest.skip("the peer's environment and the gauges are for Linux and macOS")

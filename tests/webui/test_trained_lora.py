@@ -15,7 +15,7 @@ TRAIN = "/imagereward/v1/train"
 PATIENCE = 300  # seconds
 ROUNDING = 2  # of 255: the host cuts where the training rounds
 SETTINGS = {
-    "name": "nicer", "updates": 2, "learning_rate": 0.02, "sampler": "ddim", "guidance": 2.0, "judge": "", "compare": 0,
+    "name": "nicer", "updates": 2, "learning_rate": 0.2, "sampler": "ddim", "guidance": 2.0, "judge": "", "compare": 0,
     "kl_weight": 0.0,
 }  # fmt: skip
 
