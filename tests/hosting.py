@@ -71,6 +71,9 @@ def running_host(
     for extension in extensions:
         command += ["--extension", str(extension)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    # Locks of devices lie in the folder for temporary files: another test's training shall not stand in this one's way.
+    environment["TMPDIR"] = str(data / "temporary")
+    Path(environment["TMPDIR"]).mkdir(parents=True, exist_ok=True)
     environment.pop(
         "PYTHONPATH", None
     )  # the host finds an extension's package through the WebUI's own means alone

@@ -30,7 +30,7 @@ def saving(image, p, text=MARKED, filename="x.png"):
 
 
 def scored_job(service, image):
-    job = ScoredJob(Request(), Settings(), service.wish(), finals=[Final(image, 0.5)])
+    job = ScoredJob(0, Request(), Settings(), service.wish(), finals=[Final(image, 0.5)])
     setattr(image, SCORE_MARK, 0.5)
     p = SimpleNamespace(sd_model=None)
     setattr(p, JOB_MARK, job)
