@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo.world import tokenizer
@@ -39,9 +39,10 @@ def networks(seed: int) -> tuple[UNet2DConditionModel, CLIPTextModel]:
         unet, text = UNet2DConditionModel(**UNET), CLIPTextModel(CLIPTextConfig(**TEXT))
     modules: dict[str, Any] = {name.split(".")[-1]: module for name, module in text.named_modules()}
     rng = generator(seed, 77)
-    nn.init.normal_(modules["token_embedding"].weight, std=WORD_SPREAD, generator=rng)
-    nn.init.normal_(modules["position_embedding"].weight, std=PLACE_SPREAD, generator=rng)
-    nn.init.constant_(modules["final_layer_norm"].bias, OFFSET)
+    with torch.no_grad():
+        modules["token_embedding"].weight.normal_(std=WORD_SPREAD, generator=rng)
+        modules["position_embedding"].weight.normal_(std=PLACE_SPREAD, generator=rng)
+        modules["final_layer_norm"].bias.fill_(OFFSET)
     return unet, text
 
 
