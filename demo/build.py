@@ -1,7 +1,7 @@
 """Make the demo world's models again, from seeds: `python -m demo.build`.
 
 Two lanes run side by side, each a process that computes on one core: one trains the autoencoder and then UNet and
-text model, the other the towers that both scorers start from. Then each scorer trains in a lane of its own, on
+text model, the other the towers that the scorers start from. Then each scorer trains in a lane of its own, on
 rankings that need both. Every stage keeps its state in the work folder and goes on from there when it was stopped; delete
 the folder to begin anew.
 """
@@ -21,10 +21,11 @@ from demo.world import checkpoint
 
 MODELS = Path(__file__).resolve().parent / "models"
 LANES = (
-    (("autoencoder", "diffusion"), ("towers",)),
+    (("autoencoder", "diffusion"), ("demo-reward-towers", "demo-witness-towers")),
     (("demo-reward",), ("demo-witness",)),
 )
 """What runs one after the other, what side by side, and what each lane does in turn."""
+TOWERS = "-towers"
 STAGES = tuple(stage for together in LANES for lane in together for stage in lane)
 
 
@@ -65,8 +66,8 @@ def timed(stage: str, work: Path, models: Path) -> None:
         build_autoencoder(work)
     elif stage == "diffusion":
         build_diffusion(work, models)
-    elif stage == "towers":
-        build_towers(work)
+    elif stage.endswith(TOWERS):
+        build_towers(stage.removesuffix(TOWERS), work)
     else:
         build_scorer(stage, work, models)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -99,18 +100,18 @@ def build_diffusion(work: Path, models: Path) -> None:
     print(f"[build] {file.name}: {file.stat().st_size / 2**20:.1f} MiB", flush=True)
 
 
-def build_towers(work: Path) -> None:
-    """Teach the towers that both scorers start from to see and read."""
+def build_towers(name: str, work: Path) -> None:
+    """Teach the towers that a scorer starts from to see and read."""
     from demo.world import scorers
 
-    scorers.train_towers(work / "scorers")
+    scorers.train_towers(scorers.training_named(name), work / "scorers")
 
 
 def build_scorer(name: str, work: Path, models: Path) -> None:
     """Make rankings with the checkpoint, and train one scorer on them."""
     from demo.world import artist, scorers
 
-    training = next(training for training in scorers.TRAININGS if training.name == name)
+    training = scorers.training_named(name)
     notes = scorers.train(training, work / "scorers", models, artist.load(models))
     print(f"[build] {training.name}: {json.dumps(notes, default=str)}", flush=True)
 

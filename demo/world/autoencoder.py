@@ -118,7 +118,7 @@ def train(state_file: Path, schedule: Schedule = SCHEDULE) -> AutoencoderKL:
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         return error.square().mean() + 0.3 * error.abs().mean() + KL_WEIGHT * kl
 
-    fit("autoencoder", {"vae": vae}, loss_at, schedule, state_file)
+    fit("autoencoder", {"vae": vae}, loss_at, schedule, state_file, mixed=True)
     return vae.eval().requires_grad_(False)
 
 
@@ -139,7 +139,7 @@ def refine_decoder(
         error = vae.decode(latents).sample - pixels
         return error.square().mean() + 0.3 * error.abs().mean()
 
-    fit("decoder", {"vae": vae}, loss_at, schedule, state_file)
+    fit("decoder", {"vae": vae}, loss_at, schedule, state_file, mixed=True)
     return vae.eval().requires_grad_(False)
 
 

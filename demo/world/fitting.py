@@ -46,10 +46,13 @@ def fit(
     loss_at: Callable[[int, torch.Generator], Tensor],
     schedule: Schedule,
     state_file: Path,
+    mixed: bool = False,
 ) -> None:
     """Minimise ``loss_at(step, generator)``; every step has its own generator, so that a resumed run equals an uninterrupted one.
 
     The state (weights, optimiser, step, CPU time) is written to ``state_file`` now and then, and read from there.
+    ``mixed`` computes in bfloat16 what may lose precision: convolutions take three quarters of the time, on CPUs
+    that know it. The weights stay float32.
     """
     parameters = [p for network in networks.values() for p in network.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
@@ -64,7 +67,8 @@ def fit(
     for step in range(first, schedule.steps):
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr_at(step)
-        loss = loss_at(step, generator(schedule.seed, step))
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = loss_at(step, generator(schedule.seed, step))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, schedule.clip)

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,9 +102,11 @@ def verdict(view: View, scene: Scene) -> Verdict:
     """Compare what is seen with what was asked for."""
     if not view.objects:
         return Verdict(0.0, dict.fromkeys(_stated(scene), 0.0), view)
-    candidates = [*view.objects[:MOST_OBJECTS], *[None] * len(scene.things)]
-    choices = permutations(candidates, len(scene.things))
-    facts = max((_facts(view, scene, choice) for choice in choices), key=_mean)
+    seen = view.objects[:MOST_OBJECTS]
+    candidates = [*range(len(seen)), *[None] * len(scene.things)]
+    choices = dict.fromkeys(permutations(candidates, len(scene.things)))  # one None is like another
+    chosen = (tuple(None if n is None else seen[n] for n in choice) for choice in choices)
+    facts = max((_facts(view, scene, objects) for objects in chosen), key=_mean)
     return Verdict(_mean(facts) * view.clarity, facts, view)
 
 
@@ -136,7 +139,7 @@ def _facts(view: View, scene: Scene, chosen: tuple[Found | None, ...]) -> dict[s
 
 
 def _average(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
+    return fmean(values)
 
 
 def _shape_holds(found: Found, thing: Thing) -> float:

@@ -8,7 +8,6 @@ centre for its shape, and the text token for the facts of both drawing and promp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,15 +45,6 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """A last round on a model's own images, in which shapes are blurred and counts uncertain as in no drawing."""
-
-    schedule: Schedule
-    rankings: Path
-    """The images are those the model painted for these rankings."""
-
-
-@dataclass(frozen=True)
 class Pictures:
     """What is shown in a round: uint8 pictures (count, 3, 64, 64), what they are, and the facts probes ask for."""
 
@@ -63,45 +53,43 @@ class Pictures:
     facts: Tensor
 
 
-def pretrain(
-    folder: Path,
-    architecture: Architecture,
-    vocabulary: Path,
-    rounds: Sequence[Schedule],
-    states: Path,
-    adaptation: Adaptation | None = None,
-) -> Path:
-    """Train the towers (or go on from their states), write them as a model folder that `train-reward` can start from."""
-    learner = learner_from_nothing(
-        architecture, vocabulary, ImageRewardRecipe(frozen_share=0.0, seed=rounds[0].seed)
-    )
-    network: Any = learner.network()
-    with torch.no_grad():
-        network.vision.embeddings.position_embedding.mul_(
-            10
-        )  # from nothing, places must be seen from the start
-    probes = _probes(architecture, rounds[0].seed)
-    tokenize = WordPieceTokenizer(vocabulary, architecture.window)
-    preprocessing = Preprocessing(architecture.image_size)
-    seen = _drawings(rounds[0].seed)
+class Student:
+    """The network that learns, and the probes that ask it."""
 
-    def loss_at(step: int, rng: torch.Generator) -> Tensor:
+    def __init__(self, architecture: Architecture, vocabulary: Path, seed: int) -> None:
+        """Begin from nothing."""
+        self.architecture = architecture
+        self.learner = learner_from_nothing(
+            architecture, vocabulary, ImageRewardRecipe(frozen_share=0.0, seed=seed)
+        )
+        self.network: Any = self.learner.network()
+        with torch.no_grad():
+            places = self.network.vision.embeddings.position_embedding
+            places.mul_(10)  # from nothing, places must be seen from the start
+        self.probes = _probes(architecture, seed)
+        self.trained = {"network": self.network, "probes": self.probes}
+        self.tokenize = WordPieceTokenizer(vocabulary, architecture.window)
+        self.preprocessing = Preprocessing(architecture.image_size)
+
+    def loss(self, seen: Pictures, rng: torch.Generator) -> Tensor:
+        """Ask about some of the pictures, each under some prompts."""
         rows = torch.randint(len(seen.pictures), (IMAGES,), generator=rng)
         shown, facts = [seen.drawings[row] for row in rows.tolist()], seen.facts
-        tokens = network.embed(preprocessing.pixels(seen.pictures[rows].float() / 255))
+        tokens = self.network.embed(self.preprocessing.pixels(seen.pictures[rows].float() / 255))
         prompts, held = _prompts(shown, int(torch.randint(2**31, (), generator=rng)))
-        words = tokenize([grammar.describe(*prompt) for prompt in prompts], torch.device("cpu"))
+        words = self.tokenize([grammar.describe(*prompt) for prompt in prompts], torch.device("cpu"))
         longest = int(words.mask.sum(dim=1).max())  # padding is masked, so leaving it out changes nothing
         hidden = _read(
-            network,
+            self.network,
             tokens.repeat_interleave(PROMPTS_EACH, dim=0),
             words.ids[:, :longest],
             words.mask[:, :longest],
         )
         said = torch.stack([_facts(scene) for scene, _ in prompts])
         both = torch.cat([said, facts[rows].repeat_interleave(PROMPTS_EACH, dim=0)], dim=1)
-        patches, shapes = _centres(shown, architecture)
-        matching = (network.head(hidden).squeeze(-1) - (held - CENTRE) / SPREAD).square().mean()
+        patches, shapes = _centres(shown, self.architecture)
+        probes = self.probes
+        matching = (self.network.head(hidden).squeeze(-1) - (held - CENTRE) / SPREAD).square().mean()
         return (
             matching
             + F.binary_cross_entropy_with_logits(probes["image"](tokens[:, 0]), facts[rows])
@@ -109,15 +97,35 @@ def pretrain(
             + 0.3 * F.cross_entropy(probes["shape"](tokens.flatten(0, 1)[patches]), shapes)
         )
 
-    trained = {"network": network, "probes": probes}
-    for number, schedule in enumerate(rounds, start=1):
-        fit(f"towers {number}", trained, loss_at, schedule, states / f"towers-{number}.pt")
-    if adaptation:
-        seen = _with_paintings(seen, adaptation.rankings)
-        fit(folder.name, trained, loss_at, adaptation.schedule, states / f"{folder.name}.pt")
-    return write_model(
-        learner, folder, "Pretrained", Standard(0.0, 1.0), {"pretrained": "image-text matching"}
-    )
+    def write(self, folder: Path) -> Path:
+        """Write the towers as a model folder that `train-reward` can start from."""
+        notes = {"pretrained": "image-text matching"}
+        return write_model(self.learner, folder, "Pretrained", Standard(0.0, 1.0), notes)
+
+
+def pretrain(folder: Path, architecture: Architecture, vocabulary: Path, schedule: Schedule) -> Path:
+    """Train towers on drawings (or go on from their state), and write them."""
+    student = Student(architecture, vocabulary, schedule.seed)
+    seen = _drawings(schedule.seed, DRAWINGS)
+    fit(folder.name, student.trained, lambda _, rng: student.loss(seen, rng), schedule, _state(folder))
+    return student.write(folder)
+
+
+def adapt(
+    folder: Path, architecture: Architecture, vocabulary: Path, schedule: Schedule, towers: Path, file: Path
+) -> Path:
+    """Go on from some towers with the paintings of some rankings, where shapes are blurred and counts uncertain as in no
+    drawing, and as many drawings; write the result."""
+    student = Student(architecture, vocabulary, schedule.seed)
+    for name, weights in torch.load(_state(towers), weights_only=True)["networks"].items():
+        student.trained[name].load_state_dict(weights)
+    seen = _with_drawings(_paintings(file), schedule.seed)
+    fit(folder.name, student.trained, lambda _, rng: student.loss(seen, rng), schedule, _state(folder))
+    return student.write(folder)
+
+
+def _state(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.pt")
 
 
 def _probes(architecture: Architecture, seed: int) -> nn.ModuleDict:
@@ -158,34 +166,42 @@ def _centres(drawings: list[Drawing], architecture: Architecture) -> tuple[Tenso
     return torch.tensor(rows), torch.tensor(numbers)
 
 
-def _drawings(seed: int) -> Pictures:
+def _drawings(seed: int, count: int) -> Pictures:
     rng = np.random.default_rng([seed, 23])
-    drawings, pictures = [], np.empty((DRAWINGS, grammar.SIZE, grammar.SIZE, 3), np.uint8)
-    for index in range(DRAWINGS):
+    drawings, pictures = [], []
+    for _ in range(count):
         scene = grammar.random_scene(rng, "train")
         picture = soften(grammar.draw(scene, rng), rng)
-        pictures[index] = np.asarray(picture)
+        pictures.append(picture)
         drawings.append(Drawing(scene, look(picture)))
     facts = torch.stack([_facts(drawing.scene) for drawing in drawings])
-    return Pictures(drawings, torch.from_numpy(pictures).permute(0, 3, 1, 2), facts)
+    return Pictures(drawings, _stacked(pictures), facts)
 
 
-def _with_paintings(drawn: Pictures, file: Path) -> Pictures:
-    """Put the paintings of some rankings, and as many drawings, where all drawings were."""
-    paintings, arrays = [], []
+def _paintings(file: Path) -> Pictures:
+    """What a model painted for some rankings."""
+    paintings, pictures = [], []
     for ranked in read_rankings(file):
         for path in ranked.images:
             if path.stem.endswith(PAINTED):
-                picture = Image.open(path).convert("RGB")
-                paintings.append(Drawing(grammar.parse(ranked.prompt), look(picture)))
-                arrays.append(np.asarray(picture))
-    count = len(paintings)
-    pictures = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+                pictures.append(Image.open(path).convert("RGB"))
+                paintings.append(Drawing(grammar.parse(ranked.prompt), look(pictures[-1])))
     return Pictures(
-        [*drawn.drawings[:count], *paintings],
-        torch.cat([drawn.pictures[:count], pictures]),
-        torch.cat([drawn.facts[:count], torch.stack([_seen(painting.view) for painting in paintings])]),
+        paintings, _stacked(pictures), torch.stack([_seen(painting.view) for painting in paintings])
     )
+
+
+def _with_drawings(painted: Pictures, seed: int) -> Pictures:
+    drawn = _drawings(seed, len(painted.drawings))
+    return Pictures(
+        [*drawn.drawings, *painted.drawings],
+        torch.cat([drawn.pictures, painted.pictures]),
+        torch.cat([drawn.facts, painted.facts]),
+    )
+
+
+def _stacked(pictures: list[Image.Image]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
 
 
 def _seen(view: View) -> Tensor:

@@ -1,8 +1,8 @@
 """Train the tiny scorers with the project's own `train-reward`, on rankings by the judge.
 
-Both have ImageReward's architecture at small width and start from the same towers, as scorers of people's images
-start from BLIP or CLIP. `demo-reward` is the one to score and to train with; `demo-witness` learned from other
-prompts, drawings and seeds, so that it can testify whether a training that was rewarded by the first one made the
+Both have ImageReward's architecture at small width and start from towers taught to see and read, as scorers of
+people's images start from BLIP or CLIP. `demo-reward` is the one to score and to train with; `demo-witness` has towers
+of its own and learned from other prompts, drawings and seeds, so that it can testify whether a training that was rewarded by the first one made the
 images better or merely fooled it.
 """
 
@@ -29,6 +29,7 @@ class Training:
     name: str
     label: str
     data: Plan
+    towers: Schedule
     adaptation: Schedule
     recipe: ImageRewardRecipe
 
@@ -47,20 +48,25 @@ def _recipe(seed: int) -> ImageRewardRecipe:
 
 
 def _adaptation(seed: int) -> Schedule:
-    return Schedule(steps=1200, lr=5e-4, warmup=50, save_every=50, seed=seed)
+    return Schedule(steps=600, lr=5e-4, warmup=50, save_every=50, seed=seed)
 
 
-TOWERS = (
-    Schedule(steps=2400, lr=7e-4, warmup=150, save_every=50, seed=5),
-    Schedule(steps=1600, lr=5e-4, warmup=50, save_every=50, seed=9),
-    Schedule(steps=1600, lr=7e-4, warmup=50, save_every=50, seed=10),
-)
 TRAININGS = (
     Training(
-        "demo-reward", "DemoReward", Plan("train", 1000, seed=31, painted=450), _adaptation(15), _recipe(5)
+        "demo-reward",
+        "DemoReward",
+        Plan("train", 1000, seed=31, painted=400),
+        Schedule(steps=4400, lr=7e-4, warmup=150, save_every=50, seed=5),
+        _adaptation(15),
+        _recipe(5),
     ),
     Training(
-        "demo-witness", "DemoWitness", Plan("train", 1000, seed=57, painted=450), _adaptation(16), _recipe(6)
+        "demo-witness",
+        "DemoWitness",
+        Plan("train", 1000, seed=57, painted=400),
+        Schedule(steps=3400, lr=7e-4, warmup=150, save_every=50, seed=9),
+        _adaptation(16),
+        _recipe(6),
     ),
 )
 VALIDATION = Plan("held-out", 100, seed=41, painted=40)
@@ -83,6 +89,11 @@ ARCHITECTURE = Architecture(
 )
 
 
+def training_named(name: str) -> Training:
+    """Find a scorer's training."""
+    return next(training for training in TRAININGS if training.name == name)
+
+
 def write_vocabulary(path: Path) -> None:
     """Write a BERT vocabulary: marks, the grammar's words, then letters, digits and signs for any other text."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -92,18 +103,31 @@ def write_vocabulary(path: Path) -> None:
     path.write_text("\n".join(dict.fromkeys(tokens)) + "\n", "utf-8")
 
 
-def train_towers(work: Path, training: Training | None = None, ranked: Path | None = None) -> Path:
-    """Train (or find) the towers: those that both scorers begin with, or one scorer's, adapted to its paintings."""
-    from demo.world.pretraining import Adaptation, pretrain
+def train_towers(training: Training, work: Path) -> Path:
+    """Train (or find) the towers that a scorer begins with."""
+    from demo.world.pretraining import pretrain
 
-    folder = work / (f"towers-{training.name}" if training else "towers")
-    if not (folder / "config.json").is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        if not (work / "vocab.txt").exists():
-            write_vocabulary(work / "vocab.txt")
-        adaptation = Adaptation(training.adaptation, ranked) if training and ranked else None
-        pretrain(folder, ARCHITECTURE, work / "vocab.txt", TOWERS, work, adaptation)
+    folder = work / f"{training.name}-towers"
+    if not folder.is_dir():
+        pretrain(folder, ARCHITECTURE, _vocabulary(training, work), training.towers)
     return folder
+
+
+def adapt_towers(training: Training, work: Path, ranked: Path) -> Path:
+    """Go on with a scorer's towers (or find them), on the paintings of its rankings."""
+    from demo.world.pretraining import adapt
+
+    folder, towers = work / f"{training.name}-towers-adapted", train_towers(training, work)
+    if not folder.is_dir():
+        adapt(folder, ARCHITECTURE, _vocabulary(training, work), training.adaptation, towers, ranked)
+    return folder
+
+
+def _vocabulary(training: Training, work: Path) -> Path:
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / f"{training.name}-vocab.txt"
+    write_vocabulary(path)
+    return path
 
 
 def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -> dict[str, Any]:
@@ -112,7 +136,7 @@ def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -
     from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 
     ranked = rankings.write(work / training.name, training.data, parts)
-    towers = train_towers(work, training, ranked)
+    towers = adapt_towers(training, work, ranked)
     sets = read_sets(
         Data(
             training=ranked,
