@@ -34,7 +34,7 @@ def accepted(images: int, steps: int, hires_first: bool) -> dict[str, Any]:
 
     def make(hires: bool, **wish: Any) -> list[float]:
         from demo.once import ALWAYS_ON_TITLE
-        from imagereward_ext import metadata
+        from imagereward_ext.metadata import records
 
         saved.clear()
         hires_settings = {
@@ -51,7 +51,7 @@ def accepted(images: int, steps: int, hires_first: bool) -> dict[str, Any]:
         )  # fmt: skip
         api.text2imgapi(request)
         files = [Path(image.already_saved_as) for image in saved]
-        return [metadata.read(f).marks()[0].value for f in files if not f.name.startswith("grid-")]
+        return [records.read(f).marks()[0].value for f in files if not f.name.startswith("grid-")]
 
     small = make(False)
     limit = median(small)

@@ -77,10 +77,10 @@ def generate(options: argparse.Namespace) -> list[Any]:
 
 def row(image: Any) -> tuple[str, str, str]:
     """(score as it stands in the file, verdict, path): the extension may have moved the file since it was saved."""
-    from imagereward_ext import metadata  # loaded by the host with the extension
+    from imagereward_ext.metadata import records
 
     path = Path(image.already_saved_as)
-    marks = metadata.read(path).marks()
+    marks = records.read(path).marks()
     rejected = path.parent.name == REJECTED_FOLDER
     return f"{marks[0].value:+.4f}" if marks else "", REJECTED if rejected else PASSED, shown_path(path)
 

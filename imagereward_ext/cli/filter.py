@@ -16,7 +16,7 @@ from imagereward_ext.cli.scorer_options import add_scorer_options, positive
 from imagereward_ext.cli.scoring import COLUMNS, Outcome, Request, failures, score_files
 from imagereward_ext.cli.stopping import reporting_stops
 from imagereward_ext.errors import ImageError, UsageError
-from imagereward_ext.metadata import rounded
+from imagereward_ext.metadata.score_mark import rounded
 from imagereward_ext.selection import kept
 
 HELP = "keep the images above a limit or the best few, move the others away"

@@ -8,7 +8,7 @@ from pathlib import Path
 from imagereward_ext.cli.messages import say
 from imagereward_ext.errors import UsageError
 from imagereward_ext.images import FoundImages, find_images
-from imagereward_ext.metadata import plain_prompt
+from imagereward_ext.metadata.prompt import plain_prompt
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:

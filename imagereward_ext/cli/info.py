@@ -8,14 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from imagereward_ext import metadata
 from imagereward_ext.cli.exit_codes import ALL_GOOD, SOME_FAILED
 from imagereward_ext.cli.image_options import add_image_options, chosen_images
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.output import Results, add_output_options
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.images import open_image
-from imagereward_ext.metadata import ImageRecord, ScoreMark, rounded
+from imagereward_ext.metadata import infotext, records
+from imagereward_ext.metadata.records import ImageRecord
+from imagereward_ext.metadata.score_mark import ScoreMark, rounded
 
 HELP = "show the prompt and the scores that are in an image file"
 DESCRIPTION = """\
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(path: Path) -> ImageRecord:
     try:
-        record = metadata.read(path)
+        record = records.read(path)
     except ImageRewardError:
         open_image(path)  # knows better what is wrong with a broken file
         raise
@@ -68,7 +69,7 @@ def _read(path: Path) -> ImageRecord:
 
 
 def _values(record: ImageRecord) -> dict[str, Any]:
-    text = metadata.parse(record.infotext)
+    text = infotext.parse(record.infotext)
     return {
         "file": str(record.path),
         "format": record.format,
@@ -81,7 +82,7 @@ def _values(record: ImageRecord) -> dict[str, Any]:
 
 
 def _block(record: ImageRecord) -> str:
-    text = metadata.parse(record.infotext)
+    text = infotext.parse(record.infotext)
     lines = [str(record.path)]
     if record.own_prompt is None:
         lines.append("  no prompt")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from imagereward_ext.errors import ImageError
 from imagereward_ext.images import SUFFIXES
-from imagereward_ext.metadata import side_file
+from imagereward_ext.metadata.sources import side_file
 from imagereward_ext.storage import replacing
 
 

@@ -9,7 +9,7 @@ from imagereward_ext.cli.image_options import add_image_options, add_scoring_opt
 from imagereward_ext.cli.output import Results, add_output_options
 from imagereward_ext.cli.scorer_options import add_scorer_options
 from imagereward_ext.cli.scoring import COLUMNS, Outcome, Request, failures, score_files
-from imagereward_ext.metadata import rounded
+from imagereward_ext.metadata.score_mark import rounded
 
 HELP = "say how much people would like each image for its prompt"
 DESCRIPTION = """\

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagereward_ext import metadata
 from imagereward_ext.cli.image_options import chosen_prompt
 from imagereward_ext.cli.messages import counted, say, shorten
 from imagereward_ext.cli.progress import progress_bar
@@ -19,7 +18,9 @@ from imagereward_ext.cli.scorer_options import load_chosen_scorer
 from imagereward_ext.cli.stopping import reporting_stops
 from imagereward_ext.errors import ImageRewardError, MetadataError
 from imagereward_ext.images import open_image
-from imagereward_ext.metadata import ImageRecord, ScoreMark
+from imagereward_ext.metadata import records
+from imagereward_ext.metadata.records import ImageRecord
+from imagereward_ext.metadata.score_mark import ScoreMark
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -175,7 +176,7 @@ def _prepared(request: Request, path: Path) -> _Ready | Outcome:
 def _record(path: Path) -> tuple[ImageRecord, MetadataError | None]:
     """Read what a file says about itself; what is wrong with it matters only if the picture can be decoded."""
     try:
-        return metadata.read(path), None
+        return records.read(path), None
     except MetadataError as error:
         return ImageRecord(path, "", "", None), error
 
@@ -217,7 +218,7 @@ def _finished(request: Request, item: _Ready, score: float | str) -> Outcome:
     own = outcome.prompt == item.record.prompt
     try:
         mark = ScoreMark(request.scorer.label, score, request.scorer.digest, None if own else outcome.prompt)
-        metadata.write_mark(path, mark)
+        records.write_mark(path, mark)
     except ImageRewardError as error:
         return replace(outcome, error=str(error))
     return outcome

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imagereward_ext import metadata
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.report import Table
 from imagereward_ext.evaluation.scoring import CanScore, Item, Scores
 from imagereward_ext.images import SUFFIXES
+from imagereward_ext.metadata import records
 from imagereward_ext.scorers.mix import Part
 from imagereward_ext.weights.model_folder import ModelConfig, write_config
 
@@ -121,6 +121,6 @@ def _term(part: Part, value: float) -> float:
 
 def _own_prompt(path: Path) -> str:
     try:
-        return metadata.read(path).prompt
+        return records.read(path).prompt
     except ImageRewardError:
         return ""

@@ -93,6 +93,14 @@ def with_mark(text: str, mark: ScoreMark, scored_prompt: str, decimals: int = DE
     return result
 
 
+def without_marks(text: str) -> str:
+    """Take every score out."""
+    for mark in find_marks(text):
+        for key in mark.fields():
+            text = infotext.without_field(text, key)
+    return text
+
+
 def _set(text: str, label: str, fields: Mapping[str, str], scored_prompt: str) -> str:
     """Set one label's fields and take out what an earlier mark of it said about another text or other weights."""
     before = infotext.parse(text).fields

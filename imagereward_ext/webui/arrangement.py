@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagereward_ext.metadata import infotext
-from imagereward_ext.metadata.score_mark import find_marks
+from imagereward_ext.metadata.score_mark import without_marks
 
 
 @dataclass(eq=False)
@@ -95,7 +94,7 @@ def put_together(taken: Taken, before: Lists, grid: Any = None, grid_infotext: s
     for entry in taken.entries:
         for image in (entry.image, *entry.companions):
             lists.images.append(image)
-            lists.infotexts.append(entry.infotext if image is entry.image else without_scores(entry.infotext))
+            lists.infotexts.append(entry.infotext if image is entry.image else without_marks(entry.infotext))
             lists.prompts.append(entry.prompt)
             lists.negative_prompts.append(entry.negative_prompt)
             lists.seeds.append(entry.seed)
@@ -109,14 +108,6 @@ def put_together(taken: Taken, before: Lists, grid: Any = None, grid_infotext: s
         lists.infotexts.insert(0, grid_infotext)
         lists.first = 1
     return lists
-
-
-def without_scores(infotext_: str) -> str:
-    """Take scores out of a text that is about a mask: nobody scored that."""
-    for mark in find_marks(infotext_):
-        for key in mark.fields():
-            infotext_ = infotext.without_field(infotext_, key)
-    return infotext_
 
 
 def _places(body: Sequence[Any], finals: Sequence[Final], masks_per_image: int) -> list[int] | None:

@@ -11,7 +11,6 @@ from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.webui import panels
 from imagereward_ext.webui.saved_files import EXTRAS_MARK
 from imagereward_ext.webui.score_fields import SCORE_MARK
-from imagereward_ext.webui.scoring import mark_of
 from imagereward_ext.webui.service import log, plain, service
 
 _TEXT_MARK = "_imagereward_text"
@@ -55,7 +54,7 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
         if scored is None:
             _tell(pp, "not scored: the scorer gave no number")
             return
-        mark = mark_of(scored, settings)
+        mark = scored.mark(settings)
         service().history(scored.label, scored.digest).add(scored.score)
         setattr(pp.image, SCORE_MARK, scored.score)
         setattr(pp.image, EXTRAS_MARK, (mark, prompt))

@@ -12,7 +12,6 @@ from statistics import fmean
 from typing import Any
 
 from imagereward_ext.webui.other_scripts import PLOT, selected_title
-from imagereward_ext.webui.verdict import means
 
 LIMIT_AXIS, SCORER_AXIS = "[ImageReward] Lower score limit", "[ImageReward] Scorer"
 OVERRIDES_MARK = "_imagereward_overrides"
@@ -112,3 +111,14 @@ def _fields(table: Sequence[Sequence[float | None]]) -> dict[str, str]:
 
 def _listed(values: Sequence[float | None]) -> str:
     return " | ".join("none" if value is None else f"{value:.4f}" for value in values)
+
+
+def means(rows: Sequence[Sequence[float | None]]) -> tuple[list[float | None], list[float | None]]:
+    """Average a table of scores along its rows and along its columns; None where nothing was scored."""
+    columns = list(zip(*rows, strict=True)) if rows else []
+    return [_mean(row) for row in rows], [_mean(column) for column in columns]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

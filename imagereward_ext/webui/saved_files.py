@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.metadata import infotext
-from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded, with_mark
-from imagereward_ext.webui.arrangement import without_scores
+from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded, with_mark, without_marks
 from imagereward_ext.webui.plots import PLOT_MARK
 from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK
 from imagereward_ext.webui.service import Service
@@ -27,7 +26,7 @@ def before_saved(params: Any) -> None:
     if not text:
         return
     if _is_mask(params):
-        text = without_scores(text)
+        text = without_marks(text)  # nobody scored a mask
     plot = getattr(params.p, PLOT_MARK, None)
     if plot is not None and (fields := plot.fields_for_next_saved()):
         text = infotext.with_fields(text, fields)

@@ -14,7 +14,6 @@ from typing import Any
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Sample
 from imagereward_ext.metadata.prompt import plain_prompt
-from imagereward_ext.metadata.score_mark import ScoreMark
 from imagereward_ext.residency import Wish
 from imagereward_ext.webui import other_scripts, plots, rejected_files
 from imagereward_ext.webui.arrangement import Entry, Final, Lists, Taken, put_together, take_apart
@@ -287,17 +286,12 @@ def _try_to_score(job: ScoredJob, image: Any, prompt: str, service: Service) -> 
 
 
 def _fields(job: ScoredJob, scored: Scored, service: Service) -> dict[str, str]:
-    fields = mark_of(scored, job.settings).fields(job.settings.decimals)
+    fields = scored.mark(job.settings).fields(job.settings.decimals)
     if job.settings.aesthetic_score:
         percentile = service.history(scored.label, scored.digest).percentile(scored.score)
         if percentile is not None:
             fields[AESTHETIC] = aesthetic_score(percentile)
     return fields
-
-
-def mark_of(scored: Scored, settings: Settings) -> ScoreMark:
-    """Return the score as it is written into files."""
-    return ScoreMark(scored.label, scored.score, scored.digest, settings.text or None)
 
 
 def _prompt_of(p: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from imagereward_ext.errors import ImageRewardError, ScoringError
 from imagereward_ext.hosts import Host, current_host
+from imagereward_ext.metadata.score_mark import ScoreMark
 from imagereward_ext.residency import After, Policy, Report, Residency, Status, Wish
 from imagereward_ext.webui import history as histories
 from imagereward_ext.webui.history import History
@@ -33,6 +34,10 @@ class Scored:
     score: float
     label: str
     digest: str
+
+    def mark(self, settings: Settings) -> ScoreMark:
+        """Return the score as it is written into files."""
+        return ScoreMark(self.label, self.score, self.digest, settings.text or None)
 
 
 class Service:

@@ -86,14 +86,3 @@ def _short(value: float, other: float) -> str:
         if value == other or text != f"{other:.{decimals}f}":
             return text
     return f"{value:.6g}"
-
-
-def means(rows: Sequence[Sequence[float | None]]) -> tuple[list[float | None], list[float | None]]:
-    """Average a table of scores along its rows and along its columns; None where nothing was scored."""
-    columns = list(zip(*rows, strict=True)) if rows else []
-    return [_mean(row) for row in rows], [_mean(column) for column in columns]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

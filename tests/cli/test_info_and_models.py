@@ -57,7 +57,8 @@ def test_info_reads_the_older_score_line(command: Command, tmp_path: Path) -> No
     path = save(tmp_path / "a.png")
     data = path.read_bytes()
     assert data.count(b"Size: 48x40") == 1
-    from imagereward_ext.metadata import read, write_infotext
+    from imagereward_ext.metadata.containers import write_infotext
+    from imagereward_ext.metadata.records import read
 
     write_infotext(path, read(path).infotext + "\n ImageReward Score: 0.5300")
     lines = command("info", path).out.splitlines()

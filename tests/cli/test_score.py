@@ -21,10 +21,10 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from imagereward_ext import metadata
 from imagereward_ext.cli import scoring as cli_scoring
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.images import open_image
+from imagereward_ext.metadata import records
 from imagereward_ext.scorers import load_scorer
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.weights.tensors import save_tensors
@@ -72,7 +72,7 @@ def test_written_scores_are_read_by_the_next_run(
     asked_for.clear()
     scoring("score", gallery, "--only-unscored", "--prompt", "a dog")
     assert len(asked_for) == 7
-    assert metadata.read(gallery / "0.png").mark("Tiny") is not None
+    assert records.read(gallery / "0.png").mark("Tiny") is not None
 
 
 def test_other_weights_never_pass_for_an_old_score(
@@ -89,11 +89,11 @@ def test_other_weights_never_pass_for_an_old_score(
 def test_a_text_for_all_images_is_noted_beside_the_score(scoring: Command, gallery: Path) -> None:
     path = gallery / "0.png"
     scoring("score", path, "--prompt", "a (blue:1.1) bird", "--write")
-    mark = metadata.read(path).mark("Tiny")
+    mark = records.read(path).mark("Tiny")
     assert mark is not None
     assert mark.prompt == "a blue bird"
     scoring("score", path, "--prompt", "a red fox, in snow 0", "--write")  # the image's own
-    mark = metadata.read(path).mark("Tiny")
+    mark = records.read(path).mark("Tiny")
     assert mark is not None
     assert mark.prompt is None
 
@@ -170,7 +170,7 @@ def test_strange_images_are_scored_like_all_others(scoring: Command, tmp_path: P
 def test_prompts_of_all_writing_systems(scoring: Command, tmp_path: Path, prompt: str) -> None:
     path = save(tmp_path / "a.png", 1, prompt)
     (record,) = json.loads(scoring("score", path, "--write", "--json").out)
-    assert record["prompt"] == f"{metadata.plain_prompt(prompt)} 1"
+    assert record["prompt"] == f"{prompt.plain_prompt(prompt)} 1"
     (again,) = json.loads(scoring("score", path, "--only-unscored", "--json").out)
     assert again["stored"]
 
@@ -315,7 +315,7 @@ def test_ctrl_c_leaves_every_file_whole_and_says_how_far_it_got(tmp_path: Path, 
     ]
     assert 0 < done < 400
     assert len(list(tmp_path.iterdir())) == 400
-    marked = sum(metadata.read(path).mark("Tiny") is not None for path in tmp_path.iterdir())
+    marked = sum(records.read(path).mark("Tiny") is not None for path in tmp_path.iterdir())
     assert marked in (done, done + 1)
     for path in tmp_path.iterdir():
         open_image(path)

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 
-from imagereward_ext import metadata, storage
+from imagereward_ext import storage
 from imagereward_ext.errors import MetadataError
-from imagereward_ext.metadata import exif, jpeg, png, webp
+from imagereward_ext.metadata import exif, jpeg, png, records, score_mark, webp
 from imagereward_ext.metadata.containers import read_texts, write_infotext
 from tests.metadata.test_infotext import TYPICAL
 
@@ -451,11 +451,11 @@ def test_a_score_goes_into_a_file_and_comes_back(saved: Callable[..., Path]) -> 
     info = PngInfo()
     info.add_text("parameters", TYPICAL)
     path = saved("PNG", pnginfo=info)
-    mark = metadata.ScoreMark("ImageReward", 0.25, "1a2b3c4d5e")
-    metadata.write_mark(path, mark)
-    assert metadata.read(path).mark("ImageReward") == mark
+    mark = score_mark.ScoreMark("ImageReward", 0.25, "1a2b3c4d5e")
+    records.write_mark(path, mark)
+    assert records.read(path).mark("ImageReward") == mark
     changed = path.stat().st_mtime_ns
-    metadata.write_mark(path, mark)
+    records.write_mark(path, mark)
     assert path.stat().st_mtime_ns == changed  # the same again is no reason to touch the file
 
 

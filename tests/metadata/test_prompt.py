@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagereward_ext.metadata import plain_prompt
+from imagereward_ext.metadata.prompt import plain_prompt
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from imagereward_ext import metadata
-from imagereward_ext.metadata import ScoreMark
+from imagereward_ext.metadata import records
+from imagereward_ext.metadata.score_mark import ScoreMark
 from tests.metadata.test_infotext import TYPICAL
 
 
@@ -59,20 +59,20 @@ GRAPHS = {
 @pytest.mark.parametrize("name", GRAPHS)
 def test_comfyui_graphs_give_their_text_when_there_is_one(tmp_path: Path, name: str) -> None:
     graph, prompt = GRAPHS[name]
-    record = metadata.read(png(tmp_path, prompt=json.dumps(graph)))
+    record = records.read(png(tmp_path, prompt=json.dumps(graph)))
     assert record.prompt == prompt
     assert record.own_prompt is None or record.own_prompt.source == "ComfyUI"
 
 
 def test_novelai_images_give_their_description(tmp_path: Path) -> None:
     path = png(tmp_path, Software="NovelAI", Description="{{a fox}}, [snow]", Comment='{"uc": "ugly"}')
-    assert metadata.read(path).prompt == "a fox, snow"
+    assert records.read(path).prompt == "a fox, snow"
 
 
 def test_a_text_file_beside_the_image_is_read(tmp_path: Path) -> None:
     path = png(tmp_path)
     path.with_suffix(".txt").write_text(TYPICAL + "\n", encoding="utf-8")
-    record = metadata.read(path)
+    record = records.read(path)
     assert record.own_prompt == ("a (red:1.2) fox, <lora:fur:0.8>\nsecond line", "text file")
     assert record.prompt == "a red fox, second line"
 
@@ -80,19 +80,19 @@ def test_a_text_file_beside_the_image_is_read(tmp_path: Path) -> None:
 def test_the_images_own_text_comes_first(tmp_path: Path) -> None:
     path = png(tmp_path, parameters=TYPICAL, prompt=json.dumps(GRAPHS["direct"][0]))
     path.with_suffix(".txt").write_text("something else", encoding="utf-8")
-    assert metadata.read(path).own_prompt == ("a (red:1.2) fox, <lora:fur:0.8>\nsecond line", "infotext")
+    assert records.read(path).own_prompt == ("a (red:1.2) fox, <lora:fur:0.8>\nsecond line", "infotext")
 
 
 @pytest.mark.parametrize("content", ["", "{", "null", "[" * 5000])
 def test_rubbish_is_no_prompt(tmp_path: Path, content: str) -> None:
-    record = metadata.read(png(tmp_path, prompt=content))
+    record = records.read(png(tmp_path, prompt=content))
     assert (record.own_prompt, record.prompt) == (None, "")
 
 
 def test_an_image_without_a_prompt_remembers_what_it_was_scored_under(tmp_path: Path) -> None:
     path = png(tmp_path)
     mark = ScoreMark("ImageReward", 0.5, "1a2b3c4d5e", "a fox, red")
-    metadata.write_mark(path, mark)
-    record = metadata.read(path)
+    records.write_mark(path, mark)
+    record = records.read(path)
     assert (record.prompt, record.earlier_prompt) == ("", "a fox, red")
     assert record.marks() == [mark]

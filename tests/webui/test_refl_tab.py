@@ -178,7 +178,7 @@ def test_prompts_come_from_text_themes_files_and_the_users_images(training, serv
 
 
 def test_the_users_images_give_their_prompts_once_and_plain(training, service, tmp_path):
-    from imagereward_ext.metadata import write_infotext
+    from imagereward_ext.metadata.containers import write_infotext
 
     outputs = tmp_path / "outputs"
     outputs.mkdir()

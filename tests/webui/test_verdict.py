@@ -1,7 +1,8 @@
 import pytest
 
 from imagereward_ext.webui.options import PER_PROMPT, Request
-from imagereward_ext.webui.verdict import Candidate, judge, means
+from imagereward_ext.webui.plots import means
+from imagereward_ext.webui.verdict import Candidate, judge
 
 
 def candidates(*scores, prompts=None):

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from imagereward_ext import metadata
 from imagereward_ext.errors import ImageRewardError, UsageError
+from imagereward_ext.metadata import records
 from imagereward_ext.storage import write_text
 
 TYPED, FILE, THEME, OUTPUTS = "typed below", "from a file", "a built-in set", "of my own images"
@@ -58,7 +58,7 @@ def from_images(folders: Iterable[Path]) -> list[str]:
     found: dict[str, None] = {}
     for path in _newest(folders):
         try:
-            prompt = metadata.read(path).prompt
+            prompt = records.read(path).prompt
         except (ImageRewardError, OSError, ValueError):
             continue
         if prompt:
