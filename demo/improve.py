@@ -3,6 +3,9 @@
 The run uses the default guard rails, with `demo-witness` (a scorer that learned from other data) as their judge. Then
 the base and the LoRA make images of held-out prompts with the settings of the demo's WebUI, and three look at
 them: the reward it was trained on, the witness, and the pixel judge, which no training ever asks.
+
+`--methods refl raft filtering reward-weighted` trains with the other methods too, all else equal, and says who wins how
+often against whom.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ import json
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from demo.build import MODELS
 from demo.world import grammar
 from demo.world.configs import GUIDANCE, NAME
 from demo.world.judge import judge
+from imagereward_ext.evaluation.trials import BASE
+
+if TYPE_CHECKING:
+    from imagereward_ext.evaluation.trials import Trials
 
 REWARD, WITNESS = "demo-reward", "demo-witness"
 TRAINING_SEED, HELD_OUT_SEED = 81, 71
@@ -39,6 +46,13 @@ SETTINGS: dict[str, Any] = {
 }
 """What differs from the defaults of `train`: a model this small samples in fewer steps and learns faster."""
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "reward-weighted": {"prior_images": 1024},
+    "filtering": {"prior_images": 1024},
+    "raft": {"prior_images": 1024, "rounds": 4},
+}
+"""What the methods need that learn from images of the model's own making."""
+
 TARGETS = {"mean reward": 0.5, "win rate": 0.7, "pixel judge": 0.08}
 
 
@@ -50,20 +64,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=2000, help="training prompts (default: %(default)s)")
     parser.add_argument("--held-out", type=int, default=200, help="held-out prompts (default: %(default)s)")
     parser.add_argument(
+        "--methods", nargs="+", default=["refl"], choices=["refl", *OTHERS], help="(default: refl)"
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change a training setting"
     )
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     changes = dict(entry.split("=", 1) for entry in options.set)
-    lora, seconds = train(options.models, options.output, options.prompts, changes)
-    figures = measure(options.models, options.output, lora, options.held_out)
-    figures["minutes of training"] = round(seconds / 60, 2)
+    loras, minutes = {}, {}
+    for method in options.methods:
+        loras[method], seconds = train(options.models, options.output, options.prompts, method, changes)
+        minutes[method] = round(seconds / 60, 2)
+    figures = measure(options.models, options.output, loras, options.held_out)
+    figures["minutes of training"] = minutes
     print(json.dumps(figures, indent=2))
     (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
-    return 0 if all(figures["targets met"].values()) else 1
+    return 0 if all(figures["methods"][options.methods[0]]["targets met"].values()) else 1
 
 
-def train(models: Path, output: Path, prompts: int, changes: dict[str, str]) -> tuple[Path, float]:
+def train(
+    models: Path, output: Path, prompts: int, method: str, changes: dict[str, str]
+) -> tuple[Path, float]:
     """Train a LoRA on training prompts (or finish an interrupted run); returns the file and the seconds taken."""
     from imagereward_ext.cli.train import TrainingLog
     from imagereward_ext.refl.config import from_mapping, settings
@@ -78,19 +100,20 @@ def train(models: Path, output: Path, prompts: int, changes: dict[str, str]) -> 
     types = {setting.name: setting.type for setting in settings()}
     given = {name: _read(value, types[name]) for name, value in changes.items()}
     config = from_mapping({
-        "checkpoint": str(models / f"{NAME}.safetensors"), "prompts": str(file), "name": "improved",
-        "output": str(output / "runs"), "scorers": REWARD, "judge": WITNESS, **SETTINGS, **given,
+        "checkpoint": str(models / f"{NAME}.safetensors"), "prompts": str(file), "name": method, "method": method,
+        "output": str(output / "runs"), "scorers": REWARD, "judge": WITNESS,
+        **SETTINGS, **OTHERS.get(method, {}), **given,
     })  # fmt: skip
 
     def load(name: str) -> Any:
         return load_scorer(str(models / name), device="cpu")
 
     started = time.perf_counter()
-    if (output / "runs" / "improved" / "config.json").exists():
+    if (output / "runs" / method / "config.json").exists():
         outcome = resume(config.output, config.name, {}, load, TrainingLog(config.updates))
     else:
         outcome = start(config, load, TrainingLog(config.updates))
-    print(f"{outcome.reason}; LoRA of step {outcome.lora_step}")
+    print(f"{method}: {outcome.reason}; LoRA of step {outcome.lora_step}")
     assert outcome.lora is not None
     return outcome.lora, time.perf_counter() - started
 
@@ -99,11 +122,11 @@ def _read(text: str, kind: type) -> Any:
     return text.lower() in ("1", "true", "on") if kind is bool else kind(text)
 
 
-def measure(models: Path, output: Path, lora: Path, count: int) -> dict[str, Any]:
-    """Compare base and LoRA on held-out prompts; writes the report and returns the figures."""
+def measure(models: Path, output: Path, loras: dict[str, Path], count: int) -> dict[str, Any]:
+    """Compare the base and every method's LoRA on held-out prompts; writes the report and returns the figures."""
     from demo.world import artist
     from imagereward_ext.diffusion.sampling import SamplingSettings
-    from imagereward_ext.evaluation.trials import TrialSettings, make_candidates, run_trials
+    from imagereward_ext.evaluation.trials import TrialSettings, make_candidates, run_trials, win_matrix
     from imagereward_ext.evaluation.trials_report import trials_report
     from imagereward_ext.scorers.loading import load_scorer
 
@@ -112,17 +135,27 @@ def measure(models: Path, output: Path, lora: Path, count: int) -> dict[str, Any
     settings = TrialSettings(sampling, batch=artist.BATCH)
     scorers = {name: load_scorer(str(models / name), device="cpu").score for name in (REWARD, WITNESS)}
     scorers["pixel judge"] = lambda images, texts: [judge(i, t) for i, t in zip(images, texts, strict=True)]
-    trials = run_trials(artist.load(models), make_candidates([lora], [1.0]), prompts, settings, scorers)
+    candidates = make_candidates(list(loras.values()), [1.0])
+    trials = run_trials(artist.load(models), candidates, prompts, settings, scorers)
     trials_report(trials, settings, NAME).write(output)
-    label = trials.candidates[1].label
-    gains = {name: trials.gain(label, name) for name in scorers}
-    wins = {name: trials.wins(label, name) for name in scorers}
+    labels = [candidate.label for candidate in trials.candidates]
     return {
         "held-out prompts": count,
+        "base": {name: sum(trials.scores[labels[0]][name]) / count for name in scorers},
+        "methods": {method: _figures(trials, label) for method, label in zip(loras, labels[1:], strict=True)},
+        "win rates, row against column": {"of": labels}
+        | {name: win_matrix(trials, name) for name in scorers if len(loras) > 1},
+    }
+
+
+def _figures(trials: Trials, label: str) -> dict[str, Any]:
+    """What one LoRA changed."""
+    gains = {name: trials.gain(label, name) for name in trials.scorers}
+    wins = {name: trials.wins(label, name) for name in trials.scorers}
+    return {
         "mean difference": {name: str(gain) for name, gain in gains.items()},
         "win rate": {name: rate.percent() for name, rate in wins.items()},
-        "base": {name: sum(trials.scores["base"][name]) / count for name in scorers},
-        "diversity": trials.diversities,
+        "diversity": [trials.diversities[BASE], trials.diversities[label]],
         "targets met": {
             "mean reward": gains[REWARD].value >= TARGETS["mean reward"],
             "win rate": wins[REWARD].value >= TARGETS["win rate"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from imagereward_ext.errors import ImageError
 from imagereward_ext.evaluation.drawing import GREY, INK, PAPER, RULE, load_font, shortened, wrapped, writable
@@ -36,7 +36,7 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row], columns: Sequence[str] = (), side: int = 192) -> Image.Image:
-    """Draw rows of pictures of at most `side` pixels; `columns` are headings."""
+    """Draw rows of pictures fitted into `side` pixels; `columns` are headings."""
     count = max([len(columns), *(len(row.cells) for row in rows)], default=0)
     width = _GAP + max(count, 1) * (side + _GAP)
     texts = [wrapped(row.text, width - 2 * _GAP, _TEXT, lines=2) for row in rows]
@@ -81,9 +81,7 @@ def _thumbnail(image: Path | Image.Image | None, side: int) -> Image.Image | Non
             image = open_image(image)
         except ImageError:
             return None
-    picture = image.convert("RGB")
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture
+    return ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
 
 
 def _left(column: int, side: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 
 import torch
 from PIL import Image
@@ -149,7 +149,8 @@ def _file_name(label: str) -> str:
 def recommended(trials: Trials) -> dict[Path, Candidate | None]:
     """Choose each LoRA's weight: the highest mean win rate over all scorers, None when the base is better.
 
-    Every scorer counts the same. A LoRA that only pleases the scorer it was trained on loses with the others.
+    Every scorer counts the same. A LoRA that only pleases the scorer it was trained on loses with the others, and one
+    that wins narrowly and loses by far is no better than the base.
     """
     best: dict[Path, Candidate | None] = {}
     rates: dict[Path, float] = {}
@@ -158,9 +159,17 @@ def recommended(trials: Trials) -> dict[Path, Candidate | None]:
             continue
         rate = fmean(trials.wins(candidate.label, scorer).value for scorer in trials.scorers)
         best.setdefault(candidate.lora, None)
-        if rate > rates.get(candidate.lora, 0.5):
+        gain = fmean(_gain_in_spreads(trials, candidate.label, scorer) for scorer in trials.scorers)
+        if gain > 0 and rate > rates.get(candidate.lora, 0.5):
             best[candidate.lora], rates[candidate.lora] = candidate, rate
     return best
+
+
+def _gain_in_spreads(trials: Trials, candidate: str, scorer: str) -> float:
+    """Mean difference to the base, as a share of the spread of both: scorers differ in their units."""
+    ours, base = trials.scores[candidate][scorer], trials.scores[BASE][scorer]
+    spread = pstdev([*ours, *base])
+    return (fmean(ours) - fmean(base)) / spread if spread else 0.0
 
 
 def win_matrix(trials: Trials, scorer: str) -> list[list[float | None]]:

@@ -103,6 +103,11 @@ def test_the_recommended_weight_is_the_one_all_scorers_like():
     assert list(recommended(some_trials(trained=trained, held_out=bad, other=bad)).values()) == [None]
 
 
+def test_a_weight_that_wins_narrowly_and_loses_by_far_is_not_recommended():
+    scores = {"base": [0, 0, 0, 0], "half": [0.1, 0.1, 0.1, -9], "whole": [-1, -1, -1, -1]}
+    assert list(recommended(some_trials(trained=scores)).values()) == [None]
+
+
 def test_the_win_matrix_is_complementary():
     trials = some_trials(x={"base": [0, 0, 0, 0], "half": [1, -1, 1, 0], "whole": [2, 2, -2, 2]})
     matrix = win_matrix(trials, "x")
