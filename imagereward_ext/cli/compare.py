@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = configuration(arguments.base)
     _settings(arguments, model.resolution)
     for path in arguments.loras:
-        read_lora(path, model.family)
+        read_lora(path, model)
     parts = _load(arguments)
     settings = _settings(
         arguments, parts.config.resolution

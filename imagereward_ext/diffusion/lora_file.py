@@ -33,6 +33,8 @@ ARCHITECTURES: dict[Family, str] = {
 }
 CARD_VERSIONS: dict[Family, str] = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 
+# Per block, in every base of these families. AUTOMATIC1111 finds a LoRA's blocks by it, whatever the model has.
+_USUAL_LAYERS = 2
 # The only paths that the WebUIs know. A library that renames its modules makes an error here, not a dead LoRA.
 _UNET_PATH = re.compile(
     r"(?:(?:down|up)_blocks\.\d+|mid_block)\.attentions\.\d+\.transformer_blocks\.\d+\."
@@ -41,9 +43,10 @@ _UNET_PATH = re.compile(
 _TEXT_PATH = re.compile(r"text_model\.encoder\.layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
 # Where an underscore of a file's name was a dot of the path.
 _UNET_NAME = re.compile(
-    r"(?:(down|up)_blocks_(\d+)|mid_block)_attentions_(\d+)_transformer_blocks_(\d+)_"
-    r"(attn[12]_to_(?:q|k|v|out_0)|ff_net_(?:0_proj|2))"
+    r"(?:(down|up)_blocks_(\d+)_attentions_(\d+)|(in|out)put_blocks_(\d+)_1|mid_block_attentions_0|middle_block_1)"
+    r"_transformer_blocks_(\d+)_(attn[12]_to_(?:q|k|v|out_0)|ff_net_(?:0_proj|2))"
 )
+_SIDE_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)(?=\.)")
 _TEXT_NAME = re.compile(r"text_model_encoder_layers_(\d+)_(self_attn_(?:q|k|v|out)_proj|mlp_fc[12])")
 
 
@@ -65,35 +68,54 @@ class LoraOrigin:
     notes: str = ""
 
 
-def to_file_name(family: Family, component: str, path: str) -> str:
+def to_file_name(model: ModelConfig, component: str, path: str) -> str:
     """Return the name of a layer inside a file, without the ending of its three tensors."""
     known = _UNET_PATH if component == "unet" else _TEXT_PATH
     if not known.fullmatch(path):
         raise CheckpointError(
             f"the WebUIs know no LoRA layer {path} in {component}: the installed library renamed it"
         )
-    return f"{PREFIXES[family][component]}_{path.replace('.', '_')}"
+    if component == "unet" and model.unet["layers_per_block"] != _USUAL_LAYERS:
+        path = _SIDE_BLOCK.sub(lambda m: _numbered(m, model), path)
+    return f"{PREFIXES[model.family][component]}_{path.replace('.', '_')}"
 
 
-def from_file_name(family: Family, name: str) -> tuple[str, str]:
+def _numbered(block: re.Match[str], model: ModelConfig) -> str:
+    """Name a block by its number in the checkpoint, which the WebUIs take as well, and read right in every model."""
+    number = int(block[2]) * (model.unet["layers_per_block"] + 1) + int(block[3])
+    return f"input_blocks.{number + 1}.1" if block[1] == "down" else f"output_blocks.{number}.1"
+
+
+def _unet_block(name: re.Match[str], model: ModelConfig) -> str:
+    if name[1]:
+        return f"{name[1]}_blocks.{name[2]}.attentions.{name[3]}"
+    if not name[4]:
+        return "mid_block.attentions.0"
+    side, number = ("down", int(name[5]) - 1) if name[4] == "in" else ("up", int(name[5]))
+    block, layer = divmod(number, model.unet["layers_per_block"] + 1)
+    return f"{side}_blocks.{block}.attentions.{layer}"
+
+
+def from_file_name(model: ModelConfig, name: str) -> tuple[str, str]:
     """Return the component and the path of a layer from its name inside a file."""
-    for component, prefix in PREFIXES[family].items():
+    for component, prefix in PREFIXES[model.family].items():
         rest = name.removeprefix(prefix + "_")
         if rest == name:
             continue
         if component == "unet" and (m := _UNET_NAME.fullmatch(rest)):
-            block = f"{m[1]}_blocks.{m[2]}" if m[1] else "mid_block"
-            inner = m[5].replace("attn1_", "attn1.").replace("attn2_", "attn2.").replace("out_0", "out.0")
+            inner = m[7].replace("attn1_", "attn1.").replace("attn2_", "attn2.").replace("out_0", "out.0")
             inner = inner.replace("ff_net_", "ff.net.").replace("0_proj", "0.proj")
-            return component, f"{block}.attentions.{m[3]}.transformer_blocks.{m[4]}.{inner}"
+            return component, f"{_unet_block(m, model)}.transformer_blocks.{m[6]}.{inner}"
         if component != "unet" and (m := _TEXT_NAME.fullmatch(rest)):
             inner = m[2].replace("self_attn_", "self_attn.").replace("mlp_", "mlp.")
             return component, f"text_model.encoder.layers.{m[1]}.{inner}"
-    raise CheckpointError(f"{name} is no layer of a {CARD_VERSIONS[family]} LoRA that this project can read")
+    raise CheckpointError(
+        f"{name} is no layer of a {CARD_VERSIONS[model.family]} LoRA that this project can read"
+    )
 
 
-def read_lora(path: Path, family: Family) -> LoraLayers:
-    """Read a LoRA file for a base model of the given family."""
+def read_lora(path: Path, model: ModelConfig) -> LoraLayers:
+    """Read a LoRA file for a base model."""
     names = inspect(path).shapes
     if not any(key.endswith("lora_down.weight") for key in names):
         raise CheckpointError(
@@ -106,7 +128,7 @@ def read_lora(path: Path, family: Family) -> LoraLayers:
     for key in tensors:
         name, ending = key.split(".", 1)
         if ending == "lora_down.weight":
-            component, module = from_file_name(family, name)
+            component, module = from_file_name(model, name)
             down, up = tensors[key], tensors[f"{name}.lora_up.weight"]
             alpha = tensors.get(f"{name}.alpha")
             layer = LoraLayer(down, up, float(down.shape[0] if alpha is None else alpha))
@@ -114,12 +136,12 @@ def read_lora(path: Path, family: Family) -> LoraLayers:
     return result
 
 
-def to_tensors(family: Family, lora: LoraLayers, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def to_tensors(model: ModelConfig, lora: LoraLayers, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Return a file's tensors: ``lora_down``, ``lora_up`` and ``alpha`` of every layer."""
     tensors: dict[str, Tensor] = {}
     for component, layers in lora.items():
         for path, layer in layers.items():
-            name = to_file_name(family, component, path)
+            name = to_file_name(model, component, path)
             tensors[f"{name}.lora_down.weight"] = layer.down.to(dtype).contiguous()
             tensors[f"{name}.lora_up.weight"] = layer.up.to(dtype).contiguous()
             tensors[f"{name}.alpha"] = torch.tensor(layer.alpha, dtype=dtype)
@@ -176,7 +198,7 @@ def write_lora(path: Path, lora: LoraLayers, origin: LoraOrigin, preview: Image.
     """Write the file, its card and its preview; the file comes last, so that a listed LoRA is complete."""
     from safetensors.torch import save
 
-    tensors = to_tensors(origin.model.family, lora)
+    tensors = to_tensors(origin.model, lora)
     if preview is not None:
         text = PngInfo()
         if "parameters" in preview.info:  # so that PNG Info can make it again

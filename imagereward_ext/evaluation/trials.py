@@ -96,7 +96,7 @@ def run_trials(parts: DiffusionParts, candidates: Sequence[Candidate], prompts: 
     seeds = [settings.seed + number for _ in prompts for number in range(settings.seeds)]
     trials = Trials(texts, list(candidates))
     for candidate in candidates:
-        lora = read_lora(candidate.lora, parts.config.family) if candidate.lora is not None else {}
+        lora = read_lora(candidate.lora, parts.config) if candidate.lora is not None else {}
         with merged(parts, lora, candidate.weight):
             _try(parts, candidate.label, trials, settings, seeds, scorers, folder, shown, progress)
     return trials

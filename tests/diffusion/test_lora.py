@@ -12,7 +12,8 @@ from imagereward_ext.diffusion import checkpoint, lora, lora_file
 from imagereward_ext.diffusion.checkpoint import CheckpointError
 from imagereward_ext.diffusion.lora import LoraShape
 from imagereward_ext.diffusion.lora_file import LoraOrigin
-from tests.diffusion.tiny_models import tiny_parts
+from imagereward_ext.diffusion.model_config import known
+from tests.diffusion.tiny_models import tiny_config, tiny_parts
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 SHAPE = LoraShape(rank=4, alpha=2.0, text_encoder=True)
@@ -48,7 +49,7 @@ def test_the_file_merged_into_the_base_predicts_what_the_trained_layers_predict(
     path = tmp_path / "nice.safetensors"
     lora_file.write_lora(path, lora.trained_layers(parts), origin(parts))
     fresh = tiny_parts(tmp_path, family)
-    layers = lora_file.read_lora(path, family)
+    layers = lora_file.read_lora(path, parts.config)
     with lora.merged(fresh, layers, 1.0):
         torch.testing.assert_close(prediction(fresh), wanted, atol=1e-4, rtol=0)
     torch.testing.assert_close(prediction(fresh), base, atol=0, rtol=0)
@@ -101,23 +102,55 @@ def test_the_targets_are_the_ones_asked_for(shape, endings, tmp_path):
 
 def test_names_are_those_of_the_webuis():
     path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
-    assert lora_file.to_file_name("sd1", "unet", path) == (
+    assert lora_file.to_file_name(known("sd1"), "unet", path) == (
         "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
     )
     text = "text_model.encoder.layers.0.self_attn.q_proj"
     assert (
-        lora_file.to_file_name("sd2", "text_0", text)
+        lora_file.to_file_name(known("sd2"), "text_0", text)
         == "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
     )
-    assert lora_file.to_file_name("sdxl", "text_1", text).startswith("lora_te2_text_model_encoder")
-    assert lora_file.to_file_name("sdxl", "text_0", text).startswith("lora_te1_text_model_encoder")
+    assert lora_file.to_file_name(known("sdxl"), "text_1", text).startswith("lora_te2_text_model_encoder")
+    assert lora_file.to_file_name(known("sdxl"), "text_0", text).startswith("lora_te1_text_model_encoder")
     for component, inner in (("unet", "mid_block.attentions.0.transformer_blocks.3.ff.net.0.proj"),
                              ("unet", "up_blocks.1.attentions.2.transformer_blocks.0.attn2.to_out.0"),
                              ("text_1", "text_model.encoder.layers.11.mlp.fc2")):  # fmt: skip
-        name = lora_file.to_file_name("sdxl", component, inner)
-        assert lora_file.from_file_name("sdxl", name) == (component, inner)
+        name = lora_file.to_file_name(known("sdxl"), component, inner)
+        assert lora_file.from_file_name(known("sdxl"), name) == (component, inner)
     with pytest.raises(CheckpointError, match="renamed"):
-        lora_file.to_file_name("sd1", "text_0", "encoder.layers.0.self_attn.q_proj")
+        lora_file.to_file_name(known("sd1"), "text_0", "encoder.layers.0.self_attn.q_proj")
+
+
+LAYER = "transformer_blocks.0.attn1.to_q"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (f"down_blocks.0.attentions.0.{LAYER}", "lora_unet_input_blocks_1_1"),
+        (f"down_blocks.1.attentions.0.{LAYER}", "lora_unet_input_blocks_3_1"),
+        (f"up_blocks.0.attentions.1.{LAYER}", "lora_unet_output_blocks_1_1"),
+        (f"up_blocks.1.attentions.0.{LAYER}", "lora_unet_output_blocks_2_1"),
+        (f"mid_block.attentions.0.{LAYER}", "lora_unet_mid_block_attentions_0"),
+    ],
+)
+def test_in_a_model_of_other_depth_blocks_have_the_checkpoints_own_numbers(path, name):
+    """AUTOMATIC1111 would put the usual names, with two layers per block, into other blocks or none."""
+    model = tiny_config("sd1")
+    assert model.unet["layers_per_block"] == 1
+    name += "_transformer_blocks_0_attn1_to_q"
+    assert lora_file.to_file_name(model, "unet", path) == name
+    assert lora_file.from_file_name(model, name) == ("unet", path)
+
+
+def test_sdxl_files_with_the_checkpoints_own_numbers_are_read():
+    for name, path in (
+        ("lora_unet_input_blocks_8_1", "down_blocks.2.attentions.1"),
+        ("lora_unet_middle_block_1", "mid_block.attentions.0"),
+        ("lora_unet_output_blocks_5_1", "up_blocks.1.attentions.2"),
+    ):
+        name += "_transformer_blocks_0_attn1_to_q"
+        assert lora_file.from_file_name(known("sdxl"), name) == ("unet", f"{path}.{LAYER}")
 
 
 def test_metadata_card_and_preview_are_what_the_webuis_read(tmp_path):
@@ -175,9 +208,9 @@ def test_a_lora_of_another_model_is_refused_and_leaves_the_base_alone(tmp_path):
     path = tmp_path / "xl.safetensors"
     lora_file.write_lora(path, lora.trained_layers(parts), origin(parts))
     with pytest.raises(CheckpointError, match="is no layer of a SD1 LoRA"):
-        lora_file.read_lora(path, "sd1")
+        lora_file.read_lora(path, known("sd1"))
     other, base = tiny_parts(tmp_path, "sd1"), prediction(tiny_parts(tmp_path, "sd1"))
-    layers = {"unet": lora_file.read_lora(path, "sdxl")["unet"]}
+    layers = {"unet": lora_file.read_lora(path, parts.config)["unet"]}
     with pytest.raises(CheckpointError, match="does not fit"), lora.merged(other, layers, 1.0):
         pass
     torch.testing.assert_close(prediction(other), base, atol=0, rtol=0)

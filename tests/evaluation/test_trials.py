@@ -10,6 +10,7 @@ from PIL import Image, ImageStat
 from imagereward_ext.cli import compare, main
 from imagereward_ext.diffusion import lora_file
 from imagereward_ext.diffusion.lora import LoraLayer
+from imagereward_ext.diffusion.model_config import known
 from imagereward_ext.evaluation.trials import Trials, make_candidates, recommended, win_matrix
 from tests.refl.world import PROMPTS, load_taste, make_checkpoint, silent, tiny_config
 
@@ -126,7 +127,7 @@ def test_files_of_other_makers_and_broken_ones(tmp_path):
 
     layer = LoraLayer(torch.zeros(2, 2), torch.zeros(2, 2), 1.0)
     tensors = lora_file.to_tensors(
-        "sd1", {"unet": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": layer}}
+        known("sd1"), {"unet": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": layer}}
     )
     save_file(tensors | {"lora_unet_x.lora_mid.weight": layer.up.clone()}, tmp_path / "locon.safetensors")
     (tmp_path / "p.txt").write_text("a cat")

@@ -13,6 +13,7 @@ import torch
 from modules import paths, shared
 
 TAG = re.compile(r"<(\w+):([^>]+)>")
+SIDE_BLOCK = re.compile(r"(down|up)_blocks_(\d+)_attentions_(\d+)_")
 KOHYA_PREFIXES = {"unet": "lora_unet_", "cond_stage_model": "lora_te_"}
 
 
@@ -101,8 +102,19 @@ def _modules(model: Any) -> dict[str, tuple[str, torch.nn.Module]]:
     for part, prefix in KOHYA_PREFIXES.items():
         for name, module in getattr(model, part).named_modules():
             if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
-                found[prefix + name.replace(".", "_")] = (f"{part}.{name}", module)
+                key = _numbered(prefix + name.replace(".", "_"), model.unet.config.layers_per_block)
+                found[key] = (f"{part}.{name}", module)
     return found
+
+
+def _numbered(name: str, layers: int) -> str:
+    """A layer's name with its block counted as in a checkpoint file."""
+
+    def number(block: re.Match[str]) -> str:
+        count = int(block[2]) * (layers + 1) + int(block[3])
+        return f"input_blocks_{count + 1}_1_" if block[1] == "down" else f"output_blocks_{count}_1_"
+
+    return SIDE_BLOCK.sub(number, name)
 
 
 @torch.no_grad()
@@ -118,10 +130,12 @@ def _merge(p: Any, name: str, te: float, unet: float) -> str | None:
     modules = _modules(shared.sd_model)
     unknown = []
     for key in sorted({key.split(".", 1)[0] for key in weights}):
-        if key not in modules:
+        # As AUTOMATIC1111, which takes every model to have two layers per block: in others such a name goes astray.
+        known_as = _numbered(key, 2)
+        if known_as not in modules:
             unknown.append(key)
             continue
-        path, module = modules[key]
+        path, module = modules[known_as]
         _original.setdefault(path, module.weight.detach().clone())
         strength = te if key.startswith("lora_te_") else unet
         module.weight += strength * _delta(weights, key, module.weight)
