@@ -190,9 +190,15 @@ class A1111(Host):
             sd_models.send_model_to_trash(model)
         data.loaded_sd_models.clear()
         data.sd_model = None
+        data.was_loaded_at_least_once = True  # or the page would load it again in the middle of a training
         devices.torch_gc()
         return_memory()
 
+    def load_when_asked(self) -> None:
+        """Let the host load the checkpoint as soon as anything of it asks for one, be it no job."""
+        # Once loaded, its absence is taken for granted: jobs load it, but refreshing the LoRA cards would fail.
+        sd_models.model_data.was_loaded_at_least_once = False
+
     def restore(self) -> None:
-        """Load the checkpoint again, now; without this the next job does it."""
+        """Load the checkpoint again, now."""
         sd_models.reload_model_weights(forced_reload=True)

@@ -149,5 +149,9 @@ class Host(ABC):
         """Unload the host's checkpoint and give its memory back."""
 
     @abstractmethod
+    def load_when_asked(self) -> None:
+        """Let the host load the checkpoint as soon as anything of it asks for one, be it no job."""
+
+    @abstractmethod
     def restore(self) -> None:
-        """Load the checkpoint again, now; without this the next job does it."""
+        """Load the checkpoint again, now."""

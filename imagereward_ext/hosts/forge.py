@@ -36,7 +36,10 @@ class Forge(A1111):
         memory_management.soft_empty_cache()
         return_memory()
 
+    def load_when_asked(self) -> None:
+        """Do nothing: without a checkpoint Forge has a stand-in, which answers what anything but a job asks."""
+
     def restore(self) -> None:
-        """Load the checkpoint again, now; without this the next job does it."""
+        """Load the checkpoint again, now."""
         sd_models.forge_model_reload()
         assert shared.sd_model is not None

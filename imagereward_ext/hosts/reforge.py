@@ -22,10 +22,11 @@ class ReForge(A1111):
             sd_models.unload_model_weights(data.sd_model)
         data.loaded_sd_models.clear()
         data.sd_model = None
+        data.was_loaded_at_least_once = True  # as in AUTOMATIC1111
         model_management.unload_all_models()
         model_management.soft_empty_cache(force=True)
         return_memory()
 
     def restore(self) -> None:
-        """Load the checkpoint again, now; without this the next job does it."""
+        """Load the checkpoint again, now."""
         sd_models.load_model(sd_models.select_checkpoint(), forced_reload=True)

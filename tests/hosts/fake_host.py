@@ -97,5 +97,8 @@ class FakeHost(Host):
     def make_room(self) -> None:
         pass
 
+    def load_when_asked(self) -> None:
+        pass
+
     def restore(self) -> None:
         pass

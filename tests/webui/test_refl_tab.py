@@ -272,6 +272,7 @@ def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path)
     calls = []
     service.host.make_room = lambda: calls.append("make_room")
     service.host.restore = lambda: calls.append("restore")
+    service.host.load_when_asked = lambda: calls.append("load_when_asked")
     with service.residency.borrow(service.wish()):
         pass
     order = Order({"name": "run", "output": str(tmp_path)})
@@ -281,18 +282,21 @@ def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path)
     assert service.status().name == "", "the scorer makes room as well"
     assert "were unloaded" in (order.folder / "log.txt").read_text()
     handover.make_good(order, service)
-    assert calls == ["make_room"], "the next generation loads it"
+    assert calls == ["make_room", "load_when_asked"]
     handover.make_good(Order(order.config, restore=True), service)
-    assert calls == ["make_room", "restore"]
+    assert calls == ["make_room", "load_when_asked", "restore"]
 
 
 def test_with_generate_the_checkpoint_stays(service, tmp_path):
     calls = []
     service.host.make_room = lambda: calls.append("make_room")
-    order = Order({"name": "run", "output": str(tmp_path)}, generate=True, restore=True)
-    order.folder.mkdir()
-    handover.make_room(order, service)
-    handover.make_good(order, service)
+    service.host.restore = lambda: calls.append("restore")
+    service.host.load_when_asked = lambda: calls.append("load_when_asked")
+    for restore in (True, False):
+        order = Order({"name": "run", "output": str(tmp_path)}, generate=True, restore=restore)
+        order.folder.mkdir(exist_ok=True)
+        handover.make_room(order, service)
+        handover.make_good(order, service)
     assert calls == []
 
 

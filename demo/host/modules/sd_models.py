@@ -173,9 +173,10 @@ class SdModelData:
         self.lock = threading.RLock()
 
     def get_sd_model(self) -> WebuiSdModel | None:
-        if self.sd_model is None:
+        """As in a WebUI, asking loads the first time only; what was taken away since is not brought back by it."""
+        if self.sd_model is None and not self.was_loaded_at_least_once:
             with self.lock:
-                if self.sd_model is None:
+                if self.sd_model is None and not self.was_loaded_at_least_once:
                     load_model()
         return self.sd_model
 

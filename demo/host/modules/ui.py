@@ -52,11 +52,12 @@ API_FIELDS = {
 
 
 def native_size() -> int:
-    """The picture size the checkpoint was made for; a WebUI's own where there is none yet."""
+    """The picture size the checkpoint was made for; a WebUI's own where there is none now."""
     try:
-        return sd_models.model_data.get_sd_model().native_size
+        model = sd_models.model_data.get_sd_model()
     except FileNotFoundError:
-        return 512
+        model = None
+    return 512 if model is None else model.native_size
 
 
 # ---- rows of a generation tab

@@ -50,8 +50,11 @@ def make_room(order: Order, service: Service) -> None:
 
 
 def make_good(order: Order, service: Service) -> None:
-    """Bring the checkpoint back at once, if that is wanted; the next generation does it otherwise."""
-    if order.generate or not order.restore:
+    """Bring the checkpoint back at once, if that is wanted; whatever needs it first does otherwise."""
+    if order.generate:
+        return
+    if not order.restore:
+        service.host.load_when_asked()
         return
     try:
         with service.host.queue():

@@ -1,0 +1,39 @@
+"""The checkpoint of AUTOMATIC1111, taken away and given back, on the demo host's modules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.hosting import ROOT
+
+TAKE_AND_GIVE = """
+import sys
+sys.argv = ["launch.py", "--skip-install", "--data-dir", sys.argv[1]]
+sys.path[:0] = [{root!r}, {host!r}]
+from modules import sd_models, shared
+from imagereward_ext.hosts.a1111 import A1111
+
+loads = []
+sd_models.load_model = lambda *arguments: loads.append("loaded")
+sd_models.send_model_to_trash = lambda model: None
+sd_models.model_data.set_sd_model(object())
+A1111().make_room()
+assert shared.sd_model is None and not loads, "the page may ask in the middle of a training"
+A1111().load_when_asked()
+assert not loads, "only when something asks"
+shared.sd_model
+assert loads == ["loaded"]
+"""
+
+
+def test_a_checkpoint_that_was_taken_away_comes_back_when_the_host_asks_for_it(tmp_path):
+    pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
+    pytest.importorskip("diffusers", reason="the demo host draws with diffusers")
+    code = TAKE_AND_GIVE.format(root=str(ROOT), host=str(ROOT / "demo" / "host"))
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
