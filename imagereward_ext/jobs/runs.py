@@ -73,7 +73,7 @@ def read_run(folder: Path) -> Run:
     last = _last_events(folder / "events.jsonl")
     update, newest = last.get("update", {}), last.get("newest", {})
     end = newest if newest.get("kind") == "end" else {}  # an older one belongs to an earlier start
-    state = _state(folder, order is not None and order.waiting, owner is not None, outcome, end)
+    state = _state(folder, order, owner is not None, outcome, end)
     step = int(last.get("step", {}).get("step", 0))
     updates = _updates(folder, order.config if order else {})
     seconds = float(update["seconds"]) if "seconds" in update else None
@@ -97,11 +97,15 @@ def read_run(folder: Path) -> Run:
 
 def is_over(order: Order) -> bool:
     """Whether a training has said how it ended and has nothing to compare any more: its process only has to end."""
-    ending = _read_json(order.folder / OUTCOME).get("ending")
-    if ending is None or order.only_compare:
+    outcome = _read_json(order.folder / OUTCOME)
+    if not outcome or order.only_compare:
         return False
-    to_compare = order.compare > 0 and ending in ("finished", "guard")
-    return not to_compare or holder(order.folder / RUN_LOCK) is None
+    return not _compares(order, outcome) or holder(order.folder / RUN_LOCK) is None
+
+
+def _compares(order: Order, outcome: dict[str, Any]) -> bool:
+    """Whether images are compared after a training that ended like this, or are all there is to do."""
+    return order.only_compare or (order.compare > 0 and outcome.get("ending") in ("finished", "guard"))
 
 
 def read_events(folder: Path, position: int) -> Events:
@@ -129,14 +133,16 @@ def log_tail(folder: Path, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _state(folder: Path, waiting: bool, alive: bool, outcome: dict[str, Any], end: dict[str, Any]) -> str:
+def _state(
+    folder: Path, order: Order | None, alive: bool, outcome: dict[str, Any], end: dict[str, Any]
+) -> str:
     if alive:
         if (folder / "stop").exists():
             return STOPPING
-        if outcome:
+        if outcome and order is not None and _compares(order, outcome):
             return COMPARING
         return RUNNING if (folder / "events.jsonl").exists() else STARTING
-    if waiting:
+    if order is not None and order.waiting:
         return WAITING
     ending = outcome.get("ending") or end.get("ending")
     return _ENDINGS.get(str(ending), KILLED)
