@@ -13,7 +13,7 @@
     const MOST_POINTS = 400; // of a curve; more than a screen shows
     const SVG = "http://www.w3.org/2000/svg";
 
-    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false};
+    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false, lacking: false, away: false};
 
     function app() {
         return typeof gradioApp === "function" ? gradioApp() : document;
@@ -383,6 +383,10 @@
     function refreshLoras() {
         const known = ["#txt2img_lora_extra_refresh", "#txt2img_extra_refresh"];
         const found = known.map((id) => app().querySelector(id)).find(Boolean);
+        if (found && state.away) {
+            say("While something trains this WebUI has no checkpoint, which its list asks for: refresh it afterwards.");
+            return;
+        }
         found?.click();
         say(found ? "" : "This WebUI finds new LoRAs by itself.");
     }
@@ -403,6 +407,8 @@
         const another = run && state.run && run.name !== state.run.name;
         state.run = run;
         state.folders = answer.folders;
+        state.away = answer.away;
+        showPackages(answer.missing);
         if (another && asked.starts >= 0) { // what was asked about belongs to the run shown before
             forget();
             return look();
@@ -424,6 +430,12 @@
         for (const event of answer.events) (event.kind === "update" ? state.updates : state.checks).push(event);
         state.starts = answer.run.starts;
         state.position = answer.position;
+    }
+
+    // The page was made when the WebUI started: what it lacked then may have been installed since.
+    function showPackages(missing) {
+        state.lacking ||= missing.length > 0;
+        part("packages")?.classList.toggle("imagereward-hidden", !state.lacking);
     }
 
     // The button that compares again is gradio's, because it needs the fields: tell it which run is meant.
@@ -480,8 +492,10 @@
         }));
         const problems = part("problems");
         if (problems) new MutationObserver(showProblems).observe(problems, {childList: true, subtree: true});
-        const message = part("message"); // a preset that was loaded changes fields without a word of theirs
-        if (message) new MutationObserver(changed).observe(message, {childList: true, subtree: true, characterData: true});
+        // A preset that was loaded changes fields without a word of theirs; packages that were installed, what can be planned.
+        for (const message of [part("message"), part("packages-text")]) {
+            if (message) new MutationObserver(changed).observe(message, {childList: true, subtree: true, characterData: true});
+        }
         part("start")?.addEventListener("click", () => {
             state.chosen = "";
             busy = true;

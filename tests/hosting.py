@@ -32,11 +32,12 @@ START_SECONDS = 600  # for a very busy machine: on two idle cores a cold start t
 
 @dataclass
 class RunningHost:
-    """A demo host that answers, and where its files are."""
+    """A host that answers, and where its files are."""
 
     url: str
     data: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None = None
+    """None for a host that somebody else started."""
     lines: list[str] = field(default_factory=list)
 
     @property

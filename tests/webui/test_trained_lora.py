@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image, ImageChops
 
-from tests.hosting import ROOT, Client, RunningHost, running_host
-from tests.webui.training_world import FIELDS, furnish, write_yaml
+from tests.hosting import Client, RunningHost
+from tests.webui.training_world import FIELDS, training_host
 
 TRAIN = "/imagereward/v1/train"
 PATIENCE = 300  # seconds
@@ -22,15 +22,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
-    pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
-    pytest.importorskip("peft")
-    from tests.demo_host.checkpoint import write_checkpoint
-
-    checkpoint = write_checkpoint(tmp_path_factory.mktemp("checkpoints"))
-    write_yaml(checkpoint)
-    data = tmp_path_factory.mktemp("webui")
-    furnish(data)
-    with running_host(data, checkpoint.parent, [ROOT]) as host:
+    with training_host(tmp_path_factory) as host:
         yield host
 
 

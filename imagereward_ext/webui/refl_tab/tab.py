@@ -251,7 +251,12 @@ def _wire(components: Components, more: Components, training: Training) -> None:
 
 def _wire_fields(components: Components, more: Components, training: Training) -> None:
     quietly = {"queue": False, "show_progress": "hidden"}
-    more["install"].click(fn=lambda: _install(training), inputs=[], outputs=[more["packages"]], queue=False)
+    more["install"].click(
+        fn=lambda: _install(training),
+        inputs=[],
+        outputs=[more["packages"], more["install"]],
+        queue=False,
+    )
     more["refresh"].click(
         fn=lambda: gr.update(choices=_names(training)),
         inputs=[],
@@ -290,11 +295,12 @@ def _compare(name: str, values: dict[str, Any], training: Training) -> str:
     return _note(f"{run.name} will be compared again.")
 
 
-def _install(training: Training) -> str:
+def _install(training: Training) -> tuple[str, Any]:
     try:
-        return _note(training.install_packages())
+        said = _note(training.install_packages())
     except Exception as error:
-        return _warning(sentence(error))
+        said = _warning(sentence(error))
+    return said, gr.update(visible=bool(training.missing_packages()))
 
 
 def _problems(values: dict[str, Any], training: Training) -> str:

@@ -192,6 +192,9 @@ class Training:
         chosen = name or (at_work or [run["name"] for run in found] or [""])[0]
         answer: dict[str, Any] = {"runs": found, "install": self._install_log[-8:], "run": None}
         answer["folders"] = self.may_open_folders()
+        answer["missing"] = self.missing_packages()
+        busy = self.trainer.busy()
+        answer["away"] = busy is not None and not busy.generate  # the checkpoint
         run = next((run for run in found if run["name"] == chosen), None)
         if run is None:
             return answer
