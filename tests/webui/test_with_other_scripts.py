@@ -41,8 +41,12 @@ def half_way(webui, **request):
 
 
 def scores_by_themselves(webui, images, prompts):
-    """Score finished images for given prompts, over the route."""
-    answer = webui.post("/imagereward/v1/score", images=[encoded(i) for i in images], prompts=prompts)
+    """Score finished images for given prompts, over the route: their colours, as the host showed them to us.
+
+    What Forge hides in a saved file's alpha channel came later, and takes part when a transparent image is made smaller.
+    """
+    colours = [encoded(image.convert("RGB")) for image in images]
+    answer = webui.post("/imagereward/v1/score", images=colours, prompts=prompts)
     return [round(score, 4) for score in answer["scores"]]
 
 
