@@ -426,29 +426,24 @@ def test_hires_fix_only_for_what_passes(webui, upscaler):
 # ---- other scripts
 
 
+def plot_arguments(webui, wanted):
+    """Fill in the plot's fields by their labels, since hosts differ in which they have and in their order."""
+    scripts = webui.get("/sdapi/v1/script-info")
+    plot = next(s for s in scripts if s["name"] == "x/y/z plot" and not s["is_img2img"])
+    left = dict(wanted)
+    defaults = {"X values": [], "Y values": [], "Z values": []}  # of the dropdowns behind the text fields
+    filled = [left.pop(arg["label"], defaults.get(arg["label"], arg["value"])) for arg in plot["args"]]
+    assert not left, f"this host's plot has no {', '.join(left)}"
+    return filled
+
+
 def test_a_plot_shows_scores_in_its_cells_and_means_with_its_grid(webui):
     if not webui.has("X/Y/Z plot"):
         pytest.skip("this host has no X/Y/Z plot")
-    arguments = [
-        1,
-        "7,8,9",
-        [],
-        4,
-        "1,2",
-        [],
-        0,
-        "",
-        [],
-        True,
-        True,
-        False,
-        False,
-        False,
-        False,
-        False,
-        0,
-        True,
-    ]
+    wanted = {"X type": 1, "X values": "7,8,9", "Y type": 4, "Y values": "1,2", "Z type": 0}
+    arguments = plot_arguments(
+        webui, {**wanted, "Include Sub Images": True, "Use text inputs instead of dropdowns": True}
+    )
     request = {"script_name": "X/Y/Z plot", "script_args": arguments, "seed": 7, "save_images": True}
     plain = webui.txt2img(**request)
     answer = webui.txt2img(**request, alwayson_scripts=ON)
