@@ -48,7 +48,7 @@ def _recipe(seed: int) -> ImageRewardRecipe:
 
 
 def _adaptation(seed: int) -> Schedule:
-    return Schedule(steps=600, lr=5e-4, warmup=50, save_every=50, seed=seed)
+    return Schedule(steps=1200, lr=5e-4, warmup=50, save_every=50, seed=seed)
 
 
 TRAININGS = (

@@ -50,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--negative", default="", metavar="TEXT", help="negative prompt")
     add("--width", type=int, default=0, help="pixels (default: the model's own)")
     add("--height", type=int, default=0, help="pixels (default: the model's own)")
-    add("--seed", type=int, default=0, help="of the first image of every prompt (default: %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the first image; every further one takes the next (default: %(default)s)",
+    )
     add("--seeds", type=positive, default=1, metavar="N", help="images per prompt (default: %(default)s)")
     add("--clip-skip", type=positive, default=1, help="as in the WebUI (default: %(default)s)")
     add("--vae", type=Path, metavar="FILE", help="another VAE")

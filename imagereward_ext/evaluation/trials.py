@@ -42,6 +42,7 @@ class TrialSettings:
     sampling: SamplingSettings
     negative: str = ""
     seed: int = 0
+    """Of the first image; every further one takes the next"""
     seeds: int = 1
     """Images per prompt"""
     batch: int = 4
@@ -93,7 +94,7 @@ def run_trials(parts: DiffusionParts, candidates: Sequence[Candidate], prompts: 
                progress: Progress | None = None) -> Trials:  # fmt: skip
     """Make every candidate's images and score them. ``folder`` keeps the images."""
     texts = [prompt for prompt in prompts for _ in range(settings.seeds)]
-    seeds = [settings.seed + number for _ in prompts for number in range(settings.seeds)]
+    seeds = [settings.seed + number for number in range(len(texts))]  # one noise for all would be one sample
     trials = Trials(texts, list(candidates))
     for candidate in candidates:
         lora = read_lora(candidate.lora, parts.config) if candidate.lora is not None else {}

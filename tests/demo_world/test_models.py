@@ -100,6 +100,5 @@ def test_the_scorers_order_held_out_pairs(figures: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="not reached by these weights, see the model cards", strict=True)
 def test_the_best_of_four_is_better_than_the_first(figures: dict) -> None:
     assert figures["gain of the best of 4 by demo-reward"].value >= 0.10

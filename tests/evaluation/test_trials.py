@@ -9,9 +9,18 @@ from PIL import Image, ImageStat
 
 from imagereward_ext.cli import compare, main
 from imagereward_ext.diffusion import lora_file
+from imagereward_ext.diffusion.loading import load_parts
 from imagereward_ext.diffusion.lora import LoraLayer
 from imagereward_ext.diffusion.model_config import known
-from imagereward_ext.evaluation.trials import Trials, make_candidates, recommended, win_matrix
+from imagereward_ext.diffusion.sampling import SamplingSettings
+from imagereward_ext.evaluation.trials import (
+    Trials,
+    TrialSettings,
+    make_candidates,
+    recommended,
+    run_trials,
+    win_matrix,
+)
 from tests.refl.world import PROMPTS, load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -65,6 +74,14 @@ def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, caps
         assert sheet.width > 3 * 192
     assert len(list((tmp_path / "images").glob("*/*.png"))) == 3 * 12
     assert "difference to the base" in capsys.readouterr().out
+
+
+def test_every_image_has_a_seed_of_its_own(world):
+    parts = load_parts(world[1])
+    sampling = SamplingSettings("ddim", 2, 1.0, 32, 32)
+    trials = run_trials(parts, make_candidates([], []), ["a", "a"], TrialSettings(sampling), {"red": redness})
+    first, second = trials.scores["base"]["red"]
+    assert first != second
 
 
 def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, capsys):
