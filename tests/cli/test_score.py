@@ -170,7 +170,7 @@ def test_strange_images_are_scored_like_all_others(scoring: Command, tmp_path: P
 def test_prompts_of_all_writing_systems(scoring: Command, tmp_path: Path, prompt: str) -> None:
     path = save(tmp_path / "a.png", 1, prompt)
     (record,) = json.loads(scoring("score", path, "--write", "--json").out)
-    assert record["prompt"] == f"{prompt.plain_prompt(prompt)} 1"
+    assert record["prompt"] == f"{plain_prompt(prompt)} 1"
     (again,) = json.loads(scoring("score", path, "--only-unscored", "--json").out)
     assert again["stored"]
 
