@@ -25,6 +25,7 @@ from imagereward_ext.cli import scoring as cli_scoring
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.images import open_image
 from imagereward_ext.metadata import records
+from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.scorers import load_scorer
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.weights.tensors import save_tensors
