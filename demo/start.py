@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -31,8 +32,9 @@ def prepare(flags: list[str]) -> None:
     defaults = {"--data-dir": DATA, "--ckpt-dir": MODELS}
     missing = [word for flag, value in defaults.items() if flag not in given for word in (flag, str(value))]
     sys.argv = [str(HOST / "launch.py"), *missing, "--extension", str(ROOT), *flags]
-    if "--data-dir" not in given:
-        _first_start(DATA)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--data-dir", type=Path)
+    _first_start(parser.parse_known_args(sys.argv[1:])[0].data_dir)
 
 
 def scorer() -> str | None:

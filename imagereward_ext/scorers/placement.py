@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +46,9 @@ def choose(device: str = "auto", precision: str = "auto", batch_size: int | None
 def _computes(device: torch.device, dtype: torch.dtype) -> bool:
     """Try it: older versions lack half precision on a CPU for some operations."""
     try:
-        row = torch.ones(1, 4, device=device, dtype=dtype)
-        torch.nn.functional.layer_norm(torch.nn.functional.gelu(row @ row.mT), (1,))
+        with torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext():
+            row = torch.ones(1, 4, device=device, dtype=dtype)
+            torch.nn.functional.layer_norm(torch.nn.functional.gelu(row @ row.mT), (1,))
     except RuntimeError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -74,3 +75,10 @@ def test_nothing_on_stderr_but_warnings(run):
     done, _ = run
     assert "Traceback" not in done.stderr
     assert "***" not in done.stderr
+
+
+def test_any_empty_data_folder_begins_with_the_demos_scorer(run):
+    _, data = run
+    settings = json.loads((data / "config.json").read_text("utf-8"))
+    assert settings["imagereward_scorer"] == "demo-reward"
+    assert settings["imagereward_always_score"] is True

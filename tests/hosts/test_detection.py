@@ -37,7 +37,7 @@ def test_importing_the_seam_loads_no_host():
 
 
 START = """
-import sys, time
+import importlib.util, sys, time
 sys.argv = ["launch.py", "--skip-install", "--data-dir", sys.argv[1]]
 sys.path.insert(0, {host!r})
 start = time.process_time()
@@ -49,7 +49,8 @@ for name in [n for n in sys.modules if n.split(".")[0] in ("transformers", "diff
 sys.path.insert(0, {root!r})
 before = set(sys.modules)
 start = time.process_time()
-exec(compile(open({script!r}).read(), {script!r}, "exec"), {{"__name__": "imagereward"}})
+spec = importlib.util.spec_from_file_location("imagereward", {script!r})  # as the hosts do
+spec.loader.exec_module(importlib.util.module_from_spec(spec))
 seconds = time.process_time() - start
 new = sorted({{name.split(".")[0] for name in set(sys.modules) - before}})
 print(f"{{seconds:.4f}}", f"{{host:.4f}}", *new)
@@ -80,7 +81,7 @@ def test_executing_the_script_loads_no_model_library_and_takes_no_time(tmp_path)
         f"scripts/imagereward.py: least {least:.0f} ms, median {median:.0f} ms of CPU, {share:.1%} of the host's"
     )
     # The same process imports the host: a busy machine slows both, so that the share says what the clock cannot.
-    assert share < 0.04
+    assert share < 0.015
 
 
 def test_install_installs_nothing_and_says_nothing(tmp_path):

@@ -142,10 +142,25 @@ def test_lower_precisions_stay_close_and_keep_the_head_exact(tiny, tiny_folder: 
         assert "cannot compute in fp16 on cpu; choose fp32" in str(refusal)
         return
     assert next(lower.network.head.parameters()).dtype == torch.float32
-    assert lower.size_in_bytes() < 0.6 * tiny.size_in_bytes()
+    # bf16 leaves the embeddings as they are, which in a network this small is much.
+    share, bound = {"fp16": (0.52, 0.005), "bf16": (0.62, 0.02)}[precision]
+    assert lower.size_in_bytes() < share * tiny.size_in_bytes()
     images = [picture(seed) for seed in range(4)]
-    bound = {"fp16": 0.005, "bf16": 0.05}[precision]
     assert lower.score(images, "a cat") == pytest.approx(tiny.score(images, "a cat"), abs=bound)
+
+
+def test_bf16_multiplies_in_bf16_and_adds_up_in_single_precision(tiny_folder: Path) -> None:
+    network = load_scorer(str(tiny_folder), device="cpu", precision="bf16").network
+    block = network.vision.encoder.layers[0]
+    assert block.mlp.fc1.weight.dtype == block.self_attn.qkv.weight.dtype == torch.bfloat16
+    assert (
+        block.layer_norm1.weight.dtype
+        == network.text.embeddings.word_embeddings.weight.dtype
+        == torch.float32
+    )
+    embeddings = network.embed(torch.rand(1, 3, 32, 32))
+    assert embeddings.dtype == torch.float32
+    assert not torch.equal(embeddings, embeddings.bfloat16().float())  # nothing rounded the stream on its way
 
 
 def test_the_digest_tells_weights_apart_and_not_their_container(tiny, tmp_path: Path) -> None:
@@ -256,7 +271,7 @@ def test_the_full_network_gives_the_numbers_of_the_reference(full_size_folder: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "bound"), [("fp16", 0.02), ("bf16", 0.2)])
+@pytest.mark.parametrize(("precision", "bound"), [("fp16", 0.02), ("bf16", 0.06)])
 def test_the_full_network_in_lower_precision(full_size_folder: Path, precision: str, bound: float) -> None:
     if torch.__version__ < "2.2" and precision == "fp16":
         pytest.skip("this torch has no half precision on a CPU")
