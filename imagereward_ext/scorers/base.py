@@ -89,7 +89,7 @@ class EmbeddingScorer(Scorer):
     on the prompt, so an image that is scored under several prompts is embedded once.
     """
 
-    batch_size: int = 8
+    batch_size: int = 4
 
     @abstractmethod
     def preprocess(self, image: Image.Image) -> Tensor:

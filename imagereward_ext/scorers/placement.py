@@ -26,7 +26,8 @@ def choose(device: str = "auto", precision: str = "auto", batch_size: int | None
     """Turn what a user asked for into what this machine has.
 
     Half precision is the default where there is an accelerator; a CPU computes in single precision, which is
-    both faster there and exact.
+    exact. Its batches are small: what they need beside the weights then stays with the process, where larger ones
+    are taken from the system and given back at every layer.
     """
     chosen = _device(device)
     on_cpu = chosen.type == "cpu"
@@ -40,7 +41,7 @@ def choose(device: str = "auto", precision: str = "auto", batch_size: int | None
         )
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"a batch of {batch_size} images is not possible; choose 1 or more")
-    return Placement(chosen, PRECISIONS[precision], batch_size or (8 if on_cpu else 32))
+    return Placement(chosen, PRECISIONS[precision], batch_size or (4 if on_cpu else 32))
 
 
 def _computes(device: torch.device, dtype: torch.dtype) -> bool:
