@@ -59,6 +59,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=positive, default=1, metavar="N", help="images per prompt (default: %(default)s)")
     add("--clip-skip", type=positive, default=1, help="as in the WebUI (default: %(default)s)")
     add("--vae", type=Path, metavar="FILE", help="another VAE")
+    add(
+        "--prediction",
+        default="auto",
+        choices=("auto", "epsilon", "v_prediction"),
+        help="what the UNet predicts, where the file does not tell (default: auto)",
+    )
+    add(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="auto is fp32 on a CPU and 16 bit elsewhere",
+    )
     add("--batch-size", type=positive, default=4, metavar="N", help="images at once (default: %(default)s)")
     add("--keep-images", action="store_true", help="write every image into the output folder")
     add("--cpu", action="store_true", help="use no GPU")
@@ -115,8 +127,9 @@ def _load(arguments: argparse.Namespace) -> DiffusionParts:
     from imagereward_ext.diffusion.placement import choose_type, place
 
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    dtype = choose_type(device)
-    parts = load_parts(arguments.base, arguments.vae, clip_skip=arguments.clip_skip, dtype=dtype)
+    dtype = choose_type(device, arguments.precision)
+    prediction = None if arguments.prediction == "auto" else arguments.prediction
+    parts = load_parts(arguments.base, arguments.vae, prediction, arguments.clip_skip, dtype)
     place(parts, device, dtype)
     return parts
 

@@ -68,7 +68,6 @@ def _folders(checkpoint: Path) -> Iterator[Path]:
     """Yield the folders that may hold vocab.json and merges.txt, nearest first."""
     here = checkpoint if checkpoint.is_dir() else checkpoint.parent
     yield here / checkpoint.stem / "tokenizer"
-    yield here / checkpoint.stem / "tokenizer"
     yield here / "tokenizer"
     yield here
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))

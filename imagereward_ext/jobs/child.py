@@ -23,10 +23,14 @@ from typing import Any
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs.lock import Lock
 from imagereward_ext.jobs.order import Order, read_order
+from imagereward_ext.residency import return_memory
 from imagereward_ext.storage import write_text
 
 OUTCOME = "outcome.json"
 RUN_LOCK = "lock"
+STOP = "stop"
+"""The file in a run's folder that asks it to end: the engine looks for it after each update."""
+
 COMPARISON = "comparison"
 COMPARED_WEIGHTS = ("0.5", "0.8", "1")
 SECONDS_AFTER_THE_WEBUI = 120.0
@@ -44,7 +48,7 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
         print(f"The run {order.name} is already running.", flush=True)
         return 3
     if follow:
-        _end_with_the_webui(folder / "stop")
+        _end_with_the_webui(folder / STOP)
     signal.signal(signal.SIGTERM, _stop_at_once)  # the engine answers signals itself once it trains
     lock = Lock(device_lock)
     if not lock.take({"name": order.name}):
@@ -57,9 +61,10 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
     else:
         (folder / OUTCOME).unlink(missing_ok=True)
         ending, code = _train(order)
-    _write_outcome(folder, ending)
+    if not order.only_compare:  # how the training ended stays
+        _write_outcome(folder, ending)
     print(ending["reason"], flush=True)
-    if order.compare and ending["ending"] in ("finished", "guard"):
+    if order.compare and ending["ending"] in ("finished", "guard") and ending["lora"]:
         _compare(order)
     return code
 
@@ -101,18 +106,14 @@ def _engine(order: Order) -> Any:
 
 def _compare(order: Order) -> int:
     """Make images with and without the LoRA; whatever happens here, the training's own ending stands."""
-    import gc
-
-    gc.collect()  # the trained model has gone, and the comparison loads it as a WebUI would
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return_memory()  # the trained model has gone, and the comparison loads it as a WebUI would
     _say("comparing before and after")
     try:
         # By name: the command line stands above this room, and reads its own arguments.
         code = int(import_module("imagereward_ext.cli").main(["compare", *_comparison(order)]))
     except _StoppedWhileLoadingError:
-        code = 0
+        _say("the comparison was stopped")
+        return 0
     except SystemExit as end:
         code = int(end.code or 0)
     _say("the comparison is done" if code == 0 else "the comparison failed; the lines above say why")
@@ -141,6 +142,7 @@ def _comparison(order: Order) -> list[str]:
     words += [word for flag, pixels in size.items() if pixels for word in (flag, str(pixels))]
     words += ["--vae", config.vae] if config.vae else []
     words += ["--clip-skip", str(config.clip_skip)]
+    words += ["--prediction", config.prediction, "--precision", config.precision]
     words += ["--cpu"] if config.cpu else []
     words += ["--weights-dir", order.scorers] if order.scorers else []
     return words + ([] if order.download else ["--no-download"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagereward_ext.jobs.child import COMPARISON, OUTCOME, RUN_LOCK
+from imagereward_ext.jobs.child import COMPARISON, OUTCOME, RUN_LOCK, STOP
 from imagereward_ext.jobs.lock import holder
 from imagereward_ext.jobs.order import Order, read_order
 from imagereward_ext.jobs.process import LOG
@@ -105,7 +105,8 @@ def is_over(order: Order) -> bool:
 
 def _compares(order: Order, outcome: dict[str, Any]) -> bool:
     """Whether images are compared after a training that ended like this, or are all there is to do."""
-    return order.only_compare or (order.compare > 0 and outcome.get("ending") in ("finished", "guard"))
+    trained = outcome.get("ending") in ("finished", "guard") and bool(outcome.get("lora"))
+    return order.only_compare or (order.compare > 0 and trained)
 
 
 def read_events(folder: Path, position: int) -> Events:
@@ -137,7 +138,7 @@ def _state(
     folder: Path, order: Order | None, alive: bool, outcome: dict[str, Any], end: dict[str, Any]
 ) -> str:
     if alive:
-        if (folder / "stop").exists():
+        if (folder / STOP).exists():
             return STOPPING
         if outcome and order is not None and _compares(order, outcome):
             return COMPARING

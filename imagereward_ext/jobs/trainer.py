@@ -6,6 +6,7 @@ This object only adds what has to be done in order: make room, start, watch, mak
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagereward_ext.jobs import process, runs
-from imagereward_ext.jobs.child import OUTCOME
+from imagereward_ext.jobs.child import OUTCOME, STOP
 from imagereward_ext.jobs.order import JobError, Order, read_order
 from imagereward_ext.jobs.runs import Run
 from imagereward_ext.storage import write_text
@@ -33,6 +34,7 @@ longer. One that is stuck is ended then; the state before stays."""
 SECONDS_TO_END = 20.0
 """What a process may take to end after it has said how: libraries clean up."""
 
+log = logging.getLogger("imagereward")
 Hook = Callable[[Order], None]
 
 
@@ -138,11 +140,11 @@ class Trainer:
         if run.state not in runs.ALIVE:
             raise JobError(f"the run {name!r} is not running: it is {run.state}")
         with suppress(OSError):
-            (folder / "stop").touch()
+            (folder / STOP).touch()
         if now:
             self._kill(run, "ended without waiting for its update, as asked")
         else:
-            threading.Thread(target=self._see_it_end, args=(name,), daemon=True).start()
+            threading.Thread(target=self._see_it_end, args=(name, run.pid), daemon=True).start()
         return self.run(name)
 
     def delete(self, name: str) -> None:
@@ -169,7 +171,7 @@ class Trainer:
 
     def _enqueue(self, order: Order) -> None:
         with suppress(OSError):
-            (order.folder / "stop").unlink(missing_ok=True)
+            (order.folder / STOP).unlink(missing_ok=True)
             if not order.only_compare:
                 (order.folder / OUTCOME).unlink(missing_ok=True)
         replace(order, waiting=True, queued_at=time.time()).write()
@@ -192,6 +194,11 @@ class Trainer:
                 self._busy = order
             try:
                 order.write()
+            except JobError:  # no space: the order waits as before, for a person to start the queue again
+                log.exception("The run %s was not started", order.name)
+                self._busy = self._worker = None
+                return
+            try:
                 self._carry_out(order)
             except Exception as error:
                 _write_outcome(order.folder, "failed", str(error))
@@ -208,6 +215,8 @@ class Trainer:
     def _carry_out(self, order: Order) -> None:
         try:
             self._before(order)
+            if (order.folder / STOP).exists():  # pressed while room was made
+                return _write_outcome(order.folder, "asked", "stopped before it began")
             self._child = process.start(order, self._locks)
             self._child.wait()
             self._explain(order, self._child.returncode)
@@ -249,20 +258,24 @@ class Trainer:
             self._worker = threading.current_thread()
         self._work()
 
-    def _see_it_end(self, name: str) -> None:
+    def _see_it_end(self, name: str, pid: int | None) -> None:
         """After the stop file the signal, and for a process that is stuck the end."""
         time.sleep(SECONDS_BEFORE_THE_SIGNAL)
+        if pid is None:
+            return
         with suppress(JobError):
-            asked = self.run(name)
-            if asked.state != runs.STOPPING or asked.pid is None:
-                return
-            process.terminate(asked.pid)
-            patience = max(SECONDS_AFTER_THE_SIGNAL, UPDATES_AFTER_THE_SIGNAL * (asked.seconds or 0))
+            patience = max(SECONDS_AFTER_THE_SIGNAL, UPDATES_AFTER_THE_SIGNAL * (self.run(name).seconds or 0))
             deadline = time.monotonic() + patience
-            while (run := self.run(name)).state == runs.STOPPING and run.pid == asked.pid:
+            signalled = False
+            while (run := self.run(name)).state in runs.ALIVE and run.pid == pid:
                 if time.monotonic() > deadline:
                     self._kill(run, f"it did not answer for {patience:.0f} seconds and was ended")
                     return
+                with suppress(OSError):
+                    (self.folder / name / STOP).touch()  # a resumed run takes an old one away when it begins
+                if not signalled:
+                    process.terminate(pid)
+                    signalled = True
                 time.sleep(LOOK_SECONDS)
 
     def _kill(self, run: Run, reason: str) -> None:

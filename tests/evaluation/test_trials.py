@@ -151,3 +151,14 @@ def test_files_of_other_makers_and_broken_ones(tmp_path):
     code = main(["compare", str(tmp_path / "tiny.safetensors"), str(tmp_path / "locon.safetensors"), "--prompts",
                  str(tmp_path / "p.txt"), "--output", str(tmp_path / "out"), "--cpu"])  # fmt: skip
     assert code == 1
+
+
+def test_a_checkpoint_is_read_as_it_is_asked_for(tmp_path):
+    from imagereward_ext.cli import compare, parse
+
+    make_checkpoint(tmp_path)
+    said = [str(tmp_path / "tiny.safetensors"), "lora.safetensors", "--prompts", "p.txt", "--cpu"]
+    parts = compare._load(parse("compare", [*said, "--prediction", "v_prediction", "--precision", "bf16"]))
+    assert parts.config.noise.prediction == "v_prediction"
+    assert {parameter.dtype for parameter in parts.unet.parameters()} == {torch.bfloat16}
+    assert compare._load(parse("compare", said)).config.noise.prediction == "epsilon"

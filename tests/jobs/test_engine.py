@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
-from imagereward_ext.jobs import runs
+from imagereward_ext.jobs import child, runs
 from imagereward_ext.jobs.order import Order
 from imagereward_ext.jobs.trainer import Trainer
+from imagereward_ext.refl.run_folder import RunFolder
 from tests.refl.world import tiny_config
 from tests.tiny import make_tiny_scorer_folder
 
@@ -56,3 +58,47 @@ def until(trainer, *states, step=0):
         assert run.state not in (runs.FAILED, runs.FINISHED), f"{run}\n{log}"
         assert time.monotonic() < deadline, f"{run}\n{log}"
         time.sleep(0.05)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The order of a training that is done, with settings that its checkpoint needs."""
+    config = tiny_config(tmp_path, prediction="v_prediction", precision="bf16")
+    order = Order(asdict(config), compare=2, device="cpu", download=False)
+    order.folder.mkdir(parents=True)
+    RunFolder(order.folder).write_config(config, {})
+    outcome = {"ending": "finished", "reason": "done", "lora": "run-000003.safetensors"}
+    (order.folder / "outcome.json").write_text(json.dumps(outcome))
+    return order
+
+
+def test_the_comparison_reads_the_checkpoint_as_the_training_did(trained):
+    from imagereward_ext.cli import parse
+
+    given = parse("compare", child._comparison(trained))
+    assert (given.prediction, given.precision) == ("v_prediction", "bf16")
+
+
+def test_a_comparison_that_is_stopped_is_not_called_done(trained, monkeypatch, capsys):
+    def stopped(arguments):
+        raise child._StoppedWhileLoadingError
+
+    monkeypatch.setattr("imagereward_ext.cli.main", stopped)
+    assert child._compare(trained) == 0
+    said = capsys.readouterr().out
+    assert "the comparison was stopped" in said
+    assert "done" not in said
+
+
+def test_a_training_without_a_lora_compares_nothing(trained, monkeypatch, tmp_path, capsys):
+    trained.write()
+    ending = {"ending": "guard", "reason": "the judge fell", "lora": ""}
+    monkeypatch.setattr(child, "_train", lambda order: (ending, 0))
+    monkeypatch.setattr(child, "_compare", lambda order: pytest.fail("there is nothing to compare"))
+    monkeypatch.setattr(child.signal, "signal", lambda *arguments: None)
+    assert child.main(trained.folder, tmp_path / "device.lock", follow=False) == 0
+    monkeypatch.setattr(child, "_train", lambda order: (child._failed("no checkpoint"), 1))
+    # The lock of the run is the process's own.
+    again = replace(trained, config={**trained.config, "name": "again"})
+    again.write()
+    assert child.main(again.folder, tmp_path / "other.lock", follow=False) == 1

@@ -21,13 +21,14 @@ from imagereward_ext.jobs.order import Order
         (0, "finished", runs.RUNNING),
     ],
 )
-def test_a_process_that_only_has_to_end_compares_nothing(tmp_path, compare, ending, state):
+@pytest.mark.parametrize("lora", ["run-000003.safetensors", ""])
+def test_a_process_that_only_has_to_end_compares_nothing(tmp_path, compare, ending, state, lora):
     order = Order({"name": "run", "output": str(tmp_path)}, compare=compare, waiting=False)
     order.write()
     (order.folder / "events.jsonl").touch()
-    (order.folder / OUTCOME).write_text(json.dumps({"ending": ending, "reason": "done"}))
+    (order.folder / OUTCOME).write_text(json.dumps({"ending": ending, "reason": "done", "lora": lora}))
     lock = Lock(order.folder / RUN_LOCK)
     assert lock.take({"name": "run"})
-    assert runs.read_run(order.folder).state == state
+    assert runs.read_run(order.folder).state == (state if lora else runs.RUNNING)
     lock.release()
     assert runs.read_run(order.folder).state not in runs.ALIVE

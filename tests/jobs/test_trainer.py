@@ -24,6 +24,10 @@ PATIENCE = 240.0  # seconds; on a busy machine a process alone takes some to sta
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch):
+    _use_the_stand_in(monkeypatch)
+
+
+def _use_the_stand_in(monkeypatch):
     start = process._START.replace("sys.exit(", "import tests.jobs.stand_in; sys.exit(")
     monkeypatch.setattr(process, "_START", start)
 
@@ -143,6 +147,59 @@ def test_stop_while_it_still_loads_ends_it_too(world):
     assert "before the first update" in stopped.reason
 
 
+def test_stop_pressed_while_room_is_made_starts_nothing(world):
+    room = threading.Event()
+    trainer = Trainer(
+        world.folder / "runs", lambda order: room.wait(PATIENCE), lambda order: None, world.folder / "locks"
+    )
+    trainer.start(world.order())
+    world.until("run", runs.STARTING, trainer=trainer)
+    trainer.stop("run")
+    room.set()
+    stopped = world.until("run", runs.STOPPED, trainer=trainer)
+    assert stopped.reason == "stopped before it began"
+    assert trainer.wait(PATIENCE)
+    assert not (world.folder / "runs/run/log.txt").exists(), "no process was started"
+
+
+def test_stop_pressed_while_a_resumed_run_begins_is_not_lost(world):
+    """It begins by taking an old stop file away, which may be the new one."""
+    world.trainer.start(world.order(updates=8, hold_after=3))
+    world.until("run", runs.RUNNING, step=2)
+    world.trainer.stop("run")
+    world.until("run", runs.STOPPED)
+    assert world.trainer.wait(PATIENCE)
+    order = read_order(world.folder / "runs/run")
+    replace(order, config={**order.config, "updates": 100_000, "seconds": 0.2}).write()
+    world.trainer.resume("run")
+    world.until("run", runs.RUNNING, step=4)
+    world.trainer.stop("run")
+    (world.folder / "runs/run/stop").unlink()
+    assert world.until("run", runs.STOPPED).resumable
+
+
+def test_a_run_that_cannot_be_written_waits_for_a_person(world, monkeypatch):
+    """With a full disk the worker must neither start it nor try for ever."""
+    write, failed = Order.write, []
+
+    def full(order):
+        if order.waiting:
+            return write(order)
+        failed.append(order.name)
+        raise JobError("the run folder run cannot be written: No space left on device")
+
+    monkeypatch.setattr(Order, "write", full)
+    world.trainer.start(world.order())
+    assert world.trainer.wait(PATIENCE)
+    assert failed == ["run"]
+    assert world.trainer.run("run").state == runs.WAITING
+    assert world.trainer.busy() is None
+    monkeypatch.undo()
+    _use_the_stand_in(monkeypatch)
+    world.trainer.resume("run")
+    world.until("run", runs.FINISHED)
+
+
 def test_stopping_an_update_that_is_stuck_comes_to_an_end_and_the_state_before_it_resumes(world, monkeypatch):
     monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
     monkeypatch.setattr(trainer_module, "SECONDS_AFTER_THE_SIGNAL", 1.0)
@@ -257,6 +314,20 @@ def test_two_trainings_of_one_device_are_refused_whoever_starts_them(world):
     world.trainer.wait(PATIENCE)
     world.trainer.resume("run")
     world.until("run", runs.FINISHED)
+
+
+def test_a_comparison_that_finds_the_device_in_use_leaves_the_training_finished(world):
+    world.trainer.start(world.order())
+    world.until("run", runs.FINISHED)
+    assert world.trainer.wait(PATIENCE)
+    other = Lock(process.device_lock("auto", world.folder / "locks"))
+    assert other.take({"name": "somebody else's"})
+    world.trainer.compare("run", "", 2)
+    assert world.trainer.wait(PATIENCE)
+    assert "another training uses this device" in world.log("run")
+    run = world.trainer.run("run")
+    assert (run.state, run.reason, run.lora) == (runs.FINISHED, "after 3", "run-000003")
+    other.release()
 
 
 def test_two_devices_have_two_locks(tmp_path):
