@@ -251,12 +251,20 @@ def _host_autocast_off(device_type: str) -> AbstractContextManager[object]:
 _PRECISIONS = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}
 
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",  # what Windows says of its main memory
+    "alloc_failed",  # cuBLAS and cuDNN, where the card has nothing left for their own use
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that a device or the computer has no memory left."""
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def return_memory() -> None:

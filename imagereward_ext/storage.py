@@ -29,7 +29,7 @@ def replacing(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.copymode(target, part)
         _flush_to_disk(part)
-        _replace(part, target)
+        replace(part, target)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()
@@ -60,9 +60,10 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(source: Path, target: Path) -> None:
-    # Windows refuses to replace a file that another program has open, a virus scanner for instance: most let
-    # go within a second.
+def replace(source: Path, target: Path) -> None:
+    """Give a file, or a folder, its final name."""
+    # Windows refuses to replace a file, or to rename a folder, of which another program has something open, a virus
+    # scanner for instance: most let go within a second.
     for attempt in range(_WINDOWS_OPEN_FILE_RETRIES):
         try:
             source.replace(target)

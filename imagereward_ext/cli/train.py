@@ -158,6 +158,11 @@ class TrainingLog:
 
 
 def _end(outcome: Any) -> int:
-    if outcome.lora is not None:
-        print(f"{outcome.reason[:1].upper()}{outcome.reason[1:]}. Wrote {outcome.lora}")
+    if outcome.lora is not None or not outcome.lora_step:  # only the first of several processes speaks
+        wrote = (
+            f"Wrote {outcome.lora}"
+            if outcome.lora
+            else "No LoRA was written: the base is the best state so far"
+        )
+        print(f"{outcome.reason[:1].upper()}{outcome.reason[1:]}. {wrote}")
     return STOPPED if outcome.ending == "asked" else ALL_GOOD

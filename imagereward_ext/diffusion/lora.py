@@ -66,11 +66,6 @@ def inject(parts: DiffusionParts, shape: LoraShape, seed: int) -> None:
         parameter.data = parameter.data.float()
 
 
-def count_parameters(parts_of_shape: dict[str, tuple[int, ...]], rank: int) -> int:
-    """Count what LoRA layers over linear weights (out, in, ...) would train."""
-    return sum(rank * (shape[0] + shape[1]) for shape in parts_of_shape.values())
-
-
 def layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield peft's layers with their path inside the module."""
     from peft.tuners.tuners_utils import BaseTunerLayer

@@ -6,6 +6,7 @@ themselves, says when.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -45,6 +46,11 @@ class Check:
     def judge(self) -> float | None:
         """Mean of the judge."""
         return fmean(self.judged) if self.judged else None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every score is a number."""
+        return all(map(math.isfinite, (*self.rewards, *self.judged)))
 
     @property
     def quality(self) -> float:

@@ -18,6 +18,8 @@ from imagereward_ext.refl.run_folder import RunFolder, writing
 from imagereward_ext.refl.session import Session
 from imagereward_ext.storage import replacing
 
+SAMPLE = "{:02d}.png"
+PREVIEW = SAMPLE.format(0)
 SAMPLER_LABELS = {"ddpm": "DDPM", "ddim": "DDIM", "dpm++": "DPM++ 2M"}
 
 
@@ -28,7 +30,7 @@ def write_samples(folder: Path, images: Tensor, session: Session, step: int) -> 
         for number, pixels in enumerate(images):
             about = PngImagePlugin.PngInfo()
             about.add_text("parameters", parameters(session, number, step))
-            with replacing(folder / f"{number:02d}.png") as part:
+            with replacing(folder / SAMPLE.format(number)) as part:
                 to_image(pixels).save(part, format="PNG", pnginfo=about)
 
 
@@ -51,7 +53,7 @@ def lora_name(name: str, step: int) -> str:
 def write(session: Session, folder: RunFolder, step: int, checks: Sequence[Check]) -> Path:
     """Write the LoRA into the run folder, and into the user's LoRA folder if there is one."""
     name = lora_name(session.config.name, step)
-    sample = folder.samples / f"step-{step:06d}" / "00.png"
+    sample = folder.samples / f"step-{step:06d}" / PREVIEW
     preview = Image.open(sample) if sample.exists() else None
     path = folder.path / f"{name}.safetensors"
     write_lora(path, trained_layers(session.parts), origin(session, name, step, checks), preview)

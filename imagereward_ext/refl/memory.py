@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from imagereward_ext.diffusion.model_config import Family, ModelConfig
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.learner import has_eight_bit
+from imagereward_ext.residency import is_out_of_memory
 
 CPU_MICRO_BATCH = 8
 RESERVE = 0.6  # GB the driver, the context and fragmentation take
@@ -75,17 +77,22 @@ def _preset(model: ModelConfig, size: float) -> int:
     if not fitting:
         raise MemoryTooSmallError(
             f"{model.label} cannot be trained in {size:.1f} GB: at least {min(known)} GB of free GPU memory are "
-            "needed; close other programs, choose a smaller model, or use --cpu"
+            "needed; close other programs, choose a smaller model, or train on the CPU"
         )
     return max(fitting)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on a GPU or a CPU."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+@contextmanager
+def running_out_is_told() -> Iterator[None]:
+    """Turn running out of memory inside the block into one clear line."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryTooSmallError(
+            "out of memory: close other programs, lower the resolution, or choose a smaller memory preset or judge"
+        ) from error
 
 
 def peak_memory(device: torch.device) -> float:

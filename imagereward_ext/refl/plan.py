@@ -245,7 +245,7 @@ def notes(config: TrainingConfig, prompts: int, folder: Path | str | None) -> It
     else:
         yield (
             "judge                none: the guard rails look at the distance to the base, diversity and saturation; "
-            "a second scorer (--judge) sees more"
+            "a second scorer, chosen as the judge, sees more"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ from typing import Any
 from imagereward_ext import __version__
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.refl.config import ConfigError, TrainingConfig, check_name, from_mapping
-from imagereward_ext.storage import write_text
+from imagereward_ext.storage import replace, write_text
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 CHANGEABLE = (
@@ -96,13 +97,13 @@ class RunFolder:
     def write_event(self, event: Mapping[str, Any]) -> None:
         """Append one line."""
         with writing(str(self.events_file)), self.events_file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(event, ensure_ascii=False) + "\n")
+            stream.write(_line(event))
 
     def read_events(self) -> Iterator[dict[str, Any]]:
         """Yield the events; a last line that a crash left unfinished is skipped."""
         if not self.events_file.exists():
             return
-        for line in self.events_file.read_text(encoding="utf-8").splitlines():
+        for line in self.events_file.read_bytes().splitlines():
             try:
                 yield json.loads(line)
             except ValueError:
@@ -112,9 +113,7 @@ class RunFolder:
         """Drop what an interrupted run wrote after the state it resumes from."""
         kept = [event for event in self.read_events() if event.get("step", 0) <= step]
         if self.events_file.exists():
-            write_text(
-                self.events_file, "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in kept)
-            )
+            write_text(self.events_file, "".join(map(_line, kept)))
 
     # ------------------------------------------------------------------------------------------------ states
 
@@ -142,7 +141,7 @@ class RunFolder:
                 yield part
                 for file in part.iterdir():
                     _flush(file)
-                part.replace(self.state(step))
+                replace(part, self.state(step))
             finally:
                 shutil.rmtree(part, ignore_errors=True)
 
@@ -186,12 +185,19 @@ def writing(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"no space is left to write {what}: free some and continue with --resume"
-            ) from error
+            raise RunError(f"no space is left to write {what}: free some and resume the run") from error
         if isinstance(error, PermissionError):
             raise RunError(f"{what} cannot be written: no permission") from error
         raise RunError(f"{what} cannot be written: {error.strerror or error}") from error
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    """Spell an event in JSON that browsers read too: they know no infinity, which fp16 gradients may reach."""
+    known = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in event.items()
+    }
+    return json.dumps(known) + "\n"
 
 
 def _flush(file: Path) -> None:

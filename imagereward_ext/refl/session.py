@@ -69,13 +69,15 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
                  note: Callable[[str], None]) -> Session:  # fmt: skip
     """Load everything, freeze it, and put the LoRA in."""
     share = len(processes.share(config.batch))
-    if not config.batch >= processes.count:
-        raise ConfigError(f"batch is {config.batch}, fewer than the {processes.count} processes")
+    _refuse_idle_processes(config, processes.count)
     prediction: Any = None if config.prediction == "auto" else config.prediction
     vae = Path(config.vae).expanduser() if config.vae else None
     dtype = choose_type(processes.device, config.precision)
     parts = load_parts(Path(config.checkpoint).expanduser(), vae, prediction, config.clip_skip, dtype)
-    fitted = fit(config, parts.config, free_memory(processes.device), share)
+    free = [
+        gigabytes for gigabytes in processes.collect([free_memory(processes.device)]) if gigabytes is not None
+    ]
+    fitted = fit(config, parts.config, min(free, default=None), share)  # all make images of one size
     settings = config.sampling(fitted.resolution)
     parts.latent_shape(settings.height, settings.width)  # refuses odd sizes
     place(parts, processes.device, dtype)
@@ -96,6 +98,14 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
     encodings.prepare([*visited(config, prompts), *checked, *pool_prompts(config, captions)])
     warn_about_long_prompts(parts, prompts, note)
     return Session(config, parts, reward, judge, learner, encodings, captions, checked, settings, fitted)
+
+
+def _refuse_idle_processes(config: TrainingConfig, processes: int) -> None:
+    """Every process has images to make, in an update, a check and the pool alike."""
+    made = ["batch", "check_images"] + ["prior_images"] * (config.uses_prior and not config.images)
+    for name in made:
+        if getattr(config, name) < processes:
+            raise ConfigError(f"{name} is {getattr(config, name)}, fewer than the {processes} processes")
 
 
 def networks(parts: DiffusionParts, reward: RewardMix) -> Iterator[torch.nn.Module]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from imagereward_ext.refl.checks import Check, Guard, measure
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.learner import DivergedError
 from imagereward_ext.refl.losses import phi
-from imagereward_ext.refl.memory import is_out_of_memory, peak_memory
+from imagereward_ext.refl.memory import peak_memory, running_out_is_told
 from imagereward_ext.refl.pool import Pool, captioned_images, encoded_images, read_pool, write_pool
 from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.randomness import derived_seed, shuffled_index, stream
@@ -32,6 +32,7 @@ from imagereward_ext.refl.rewards import LoadScorer
 from imagereward_ext.refl.run_folder import RunError, RunFolder, resumed_config, writing
 from imagereward_ext.refl.session import Session, load_session, model_facts, pool_prompts, read_inputs
 from imagereward_ext.refl.stopping import StopRequest
+from imagereward_ext.residency import is_out_of_memory, return_memory
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -53,6 +54,7 @@ class TrainingError(ImageRewardError):
     """A run that cannot go on."""
 
 
+@running_out_is_told()
 def train(config: TrainingConfig, load: LoadScorer, report: Report) -> Outcome:
     """Start a new run."""
     require_training_packages()
@@ -73,13 +75,14 @@ def train(config: TrainingConfig, load: LoadScorer, report: Report) -> Outcome:
     return Training(session, folder, processes, report).run()
 
 
+@running_out_is_told()
 def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, report: Report) -> Outcome:
     """Continue a run from its newest state, exactly."""
     require_training_packages()
-    processes = Processes(bool(given.get("cpu", False)))
     folder = RunFolder.open(output, name)
     stored, facts = folder.read_config()
     config = resumed_config(stored, given)
+    processes = Processes(config.cpu)
     prompts = read_inputs(config)
     if file_digest(Path(config.checkpoint).expanduser()) != facts.get("checkpoint_sha256"):
         raise RunError(
@@ -182,15 +185,15 @@ class Training:
         return reason
 
     def _finish(self, ending: str, reason: str, lora_step: int) -> Outcome:
-        """Write the LoRA of the chosen step."""
+        """Write the LoRA of the chosen step; that of step 0 would do nothing, and is none."""
         path = None
         if self.processes.main:
-            if lora_step != self.step:
+            if lora_step not in (0, self.step):
                 self.session.learner.read_weights(self.folder.state(lora_step))
-            path = self._export(lora_step)
-            self._event(
-                {"kind": "end", "step": self.step, "ending": ending, "reason": reason, "lora": path.name}
-            )
+            path = self._export(lora_step) if lora_step else None
+            self._event({
+                "kind": "end", "step": self.step, "ending": ending, "reason": reason, "lora": path.name if path else "",
+            })  # fmt: skip
         self.processes.wait()
         return Outcome(self.folder.path, self.step, ending, reason, path, lora_step)
 
@@ -200,12 +203,7 @@ class Training:
         """Take one optimiser step."""
         started = time.perf_counter()
         self._refresh_pool()
-        try:
-            sums = self._accumulate()
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            sums = self._accumulate_with_half(error)
+        sums = self._accumulate_if_it_fits() or self._accumulate_with_half()
         means = self._average(sums)
         if not math.isfinite(means["loss"]):
             raise DivergedError("the loss is not finite")
@@ -218,23 +216,30 @@ class Training:
             "memory": round(peak_memory(self.processes.device), 3),
         })  # fmt: skip
 
-    def _accumulate_with_half(self, error: BaseException) -> dict[str, Tensor]:
+    def _accumulate_if_it_fits(self) -> dict[str, Tensor] | None:
+        """Return nothing when memory runs out. The error ends here, and with it what its traceback kept alive."""
+        try:
+            return self._accumulate()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _accumulate_with_half(self) -> dict[str, Tensor]:
         """Try the update once more with half the images at a time. Nothing was exchanged or stepped yet."""
+        sums = None
         if self.micro_batch > 1:
             self.micro_batch //= 2
             self._note(f"out of memory: trying again with {self.micro_batch} images at a time")
             self.session.learner.zero()
-            _free_memory()
-            try:
-                return self._accumulate()
-            except (RuntimeError, MemoryError) as again:
-                if not is_out_of_memory(again):
-                    raise
-                error = again
-        raise TrainingError(
-            f"out of memory with {self.micro_batch} images at a time: lower the resolution, turn gradient "
-            "checkpointing on, or choose a smaller memory preset"
-        ) from error
+            return_memory()
+            sums = self._accumulate_if_it_fits()
+        if sums is None:
+            raise TrainingError(
+                f"out of memory with {self.micro_batch} images at a time: lower the resolution, turn gradient "
+                "checkpointing on, or choose a smaller memory preset"
+            )
+        return sums
 
     def _accumulate(self) -> dict[str, Tensor]:
         """Add up the gradients of this process's samples; returns the sums of every term."""
@@ -377,8 +382,9 @@ class Training:
     def _check(self) -> str | None:
         """Look at the fixed prompts; returns why to stop, if the guard rails are on and say so."""
         session = self.session
-        images = torch.stack(self._check_images())
-        reason = None
+        share = self.processes.share(len(session.checked))
+        images = torch.stack(self.processes.collect(self._drawn(share)))
+        check = reason = None
         if self.processes.main:
             if self._base_images is None:
                 self._base_images = images if self.step == 0 else self._images_of_the_base()
@@ -386,31 +392,47 @@ class Training:
                 self.step, images.to(self.processes.device), session.checked, session.reward, session.judge,
                 self._base_images.to(self.processes.device), self.micro_batch,
             )  # fmt: skip
+        if self.processes.any(check is not None and not check.finite):
+            raise TrainingError(self._no_number())
+        if check is not None:
             reason = self.guard.add(check)
             self._event({"kind": "check", "step": self.step, **check.summary()})
-            export.write_samples(self.folder.samples / f"step-{self.step:06d}", images[: self.config.shown_images],
-                                 session, self.step)  # fmt: skip
+            export.write_samples(
+                self._samples(self.step), images[: self.config.shown_images], session, self.step
+            )
             self._save()
         stop = self.processes.any(bool(reason) and self.config.guard)
         return (reason or "another process says so") if stop else None
 
-    def _check_images(self) -> list[Tensor]:
-        session = self.session
-        share = self.processes.share(len(session.checked))
-        texts = [session.checked[i] for i in share]
-        cond, negative = session.encodings.with_negative(texts, self.config.guidance)
-        seeds = [self.config.seed + i for i in share]
+    def _no_number(self) -> str:
+        if self.step == 0:
+            return (
+                "the images of the untrained model have no finite score: choose precision fp32, or another VAE "
+                "(some give no image in fp16)"
+            )
+        return (
+            f"the images after update {self.step} have no finite score; the state before it is kept. "
+            "Lower the learning rate"
+        )
+
+    @torch.no_grad()
+    def _drawn(self, rows: Iterable[int]) -> list[Tensor]:
+        """Make images of the checked prompts, by the model as it is now."""
+        session, rows = self.session, list(rows)
+        cond, negative = session.encodings.with_negative(
+            [session.checked[row] for row in rows], self.config.guidance
+        )
+        seeds = [self.config.seed + row for row in rows]
         made = generate(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
-        return self.processes.collect([pixels.float().cpu() for pixels in made])
+        return [pixels.float().cpu() for pixels in made]
 
     def _images_of_the_base(self) -> Tensor:
         """Make the base's images again after a resume (only the main process needs them)."""
-        session = self.session
-        with switched_off(session.parts):
-            cond, negative = session.encodings.with_negative(session.checked, self.config.guidance)
-            seeds = [self.config.seed + i for i in range(len(session.checked))]
-            made = generate(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
-            return torch.stack([pixels.float().cpu() for pixels in made])
+        with switched_off(self.session.parts):
+            return torch.stack(self._drawn(range(len(self.session.checked))))
+
+    def _samples(self, step: int) -> Path:
+        return self.folder.samples / f"step-{step:06d}"
 
     def _save(self) -> None:
         """Write a state to resume from; the newest and the best stay."""
@@ -427,6 +449,8 @@ class Training:
     def _export(self, step: int | None = None) -> Path:
         """Write the LoRA as it is now, named after the step it belongs to."""
         step = self.step if step is None else step
+        if not (self._samples(step) / export.PREVIEW).exists():  # stopped between two checks
+            export.write_samples(self._samples(step), torch.stack(self._drawn([0])), self.session, step)
         with writing("the LoRA"):
             return export.write(self.session, self.folder, step, self.guard.checks)
 
@@ -447,11 +471,3 @@ def _logged(terms: Terms) -> dict[str, Tensor]:
     if "reward" in terms.parts:
         values["reward_squared"] = terms.parts["reward"].float().pow(2).sum()
     return values
-
-
-def _free_memory() -> None:
-    import gc
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -9,6 +9,9 @@ from imagereward_ext.diffusion import lora
 from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.refl import training as training_module
+from imagereward_ext.refl.config import ConfigError
+from imagereward_ext.refl.learner import Learner
+from imagereward_ext.refl.memory import MemoryTooSmallError
 from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.session import load_session, read_inputs
@@ -178,6 +181,34 @@ def test_running_out_of_memory_once_changes_nothing(reference, monkeypatch):
     assert "2 images at a time" in events(outcome, "note")[-1]["text"]
 
 
+def test_the_failed_attempt_is_forgotten_before_the_second_one(tmp_path, monkeypatch):
+    """Otherwise its tensors would still lie where the second attempt needs the room."""
+    import weakref
+
+    original, failed = Training._terms, []
+
+    def short_of_memory(self, samples):
+        if not failed:
+            activations = torch.zeros(9)
+            failed.append(weakref.ref(activations))
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        assert failed[0]() is None
+        return original(self, samples)
+
+    monkeypatch.setattr(Training, "_terms", short_of_memory)
+    assert run(tmp_path).ending == "finished"
+
+
+def test_running_out_of_memory_elsewhere_is_one_clear_line_too(tmp_path):
+    def no_room(name):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    with pytest.raises(
+        MemoryTooSmallError, match="out of memory: close other programs, lower the resolution"
+    ):
+        train(tiny_config(tmp_path), no_room, silent)
+
+
 def test_running_out_of_memory_twice_is_one_clear_line(tmp_path, monkeypatch):
     def never_enough(self, samples):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
@@ -285,6 +316,38 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in weights(outcome).values())
 
 
+@pytest.mark.parametrize(("step", "words"), [(0, "choose precision fp32"), (2, "the images after update 2")])
+def test_images_without_a_score_end_the_run_before_they_are_recorded(step, words, tmp_path):
+    scorers = {"red": load_taste("nan" if step == 0 else "red")}
+
+    def turning_bad(event):
+        if event["kind"] == "update" and event["step"] == step:
+            scorers["red"].weights.mul_(float("nan"))
+
+    with pytest.raises(TrainingError, match=words):
+        train(tiny_config(tmp_path, check_every=2, save_every=1), scorers.__getitem__, turning_bad)
+    folder = tmp_path / "runs" / "run"
+    assert (
+        "NaN" not in (folder / "events.jsonl").read_text() if step else not (folder / "events.jsonl").exists()
+    )
+    assert sorted(path.name for path in (folder / "states").iterdir())[-1:] == ["step-000001"] * bool(step)
+
+
+def test_the_log_is_json_that_browsers_read(tmp_path, monkeypatch):
+    """In half precision the first gradients overflow until the loss scale has come down: that is no error."""
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda self, processes: step(self, processes) * float("inf"))
+    outcome = run(tmp_path, updates=1)
+    folder = training_module.RunFolder(outcome.folder)
+    folder.write_event({"kind": "note", "text": "one\u2028line é"})
+    with folder.events_file.open("ab") as stream:
+        stream.write("é".encode()[:1])  # what a full disk leaves of a letter
+    lines = folder.events_file.read_bytes().splitlines()[:-1]
+    found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert [event["gradient"] for event in found if event["kind"] == "update"] == [None]
+    assert list(folder.read_events()) == found
+
+
 def test_states_are_pruned_to_the_last_and_the_best(tmp_path):
     outcome = run(tmp_path, updates=6, check_every=2, save_every=1, guard=False)
     best = max(events(outcome, "check"), key=lambda c: c["reward"])["step"]
@@ -333,6 +396,105 @@ def test_the_preview_is_what_base_and_merged_file_make(tmp_path):
     with Image.open(outcome.lora.with_suffix(".png")) as preview:
         difference = ImageChops.difference(preview, to_image(pixels))
     assert max(high for _, high in difference.getextrema()) <= 1
+
+
+def stopped_after(folder, kind, step=0):
+    """Train until an event asks for the stop."""
+
+    def ask_to_stop(event):
+        if event["kind"] == kind and event["step"] == step:
+            (folder / "runs" / "run" / "stop").touch()
+
+    return train(tiny_config(folder, lora_dir=str(folder / "Lora")), load_taste, ask_to_stop)
+
+
+def test_a_run_stopped_between_two_checks_has_a_preview(tmp_path):
+    from PIL import Image
+
+    outcome = stopped_after(tmp_path, "update", step=1)
+    with Image.open(tmp_path / "Lora" / "run-000001.png") as preview:
+        assert "<lora:run-000001:1>" in preview.info["parameters"]
+    assert outcome.lora.name == "run-000001.safetensors"
+
+
+def test_a_run_stopped_before_its_first_update_writes_no_lora(tmp_path, capsys):
+    from imagereward_ext.cli import train as command
+
+    outcome = stopped_after(tmp_path, "check")
+    assert (outcome.ending, outcome.step, outcome.lora) == ("asked", 0, None)
+    assert not (tmp_path / "Lora").exists()
+    assert events(outcome, "end")[0]["lora"] == ""
+    command._end(outcome)
+    assert "No LoRA was written" in capsys.readouterr().out
+
+
+def test_a_state_gets_its_name_though_windows_lets_go_of_it_late(tmp_path, monkeypatch):
+    """A virus scanner that looks into a new file keeps its folder from being renamed."""
+    import os
+    from pathlib import Path
+    from types import SimpleNamespace
+
+    from imagereward_ext import storage
+
+    monkeypatch.setattr(storage, "os", SimpleNamespace(name="nt", path=os.path, fsync=os.fsync))
+    monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
+    move, attempts = Path.replace, []
+
+    def held(self, target):
+        attempts.append(self)
+        if len(attempts) < 3:
+            raise PermissionError(13, "used by another process")
+        return move(self, target)
+
+    folder = training_module.RunFolder(tmp_path)
+    with folder.new_state(1) as part:
+        (part / "learner.pt").touch()
+        monkeypatch.setattr(Path, "replace", held)
+    assert folder.steps() == [1]
+
+
+def test_a_run_of_the_cpu_resumes_on_the_cpu(tmp_path, monkeypatch):
+    stopped_after(tmp_path, "update", step=1)
+    asked = []
+
+    def record(cpu):
+        asked.append(cpu)
+        return Processes(cpu)
+
+    monkeypatch.setattr(training_module, "Processes", record)
+    resume(str(tmp_path / "runs"), "run", {}, load_taste, silent)
+    assert asked == [True]
+
+
+class Several(Processes):
+    """The first of several processes, as far as the start of a run can tell."""
+
+    count, index = 4, 0
+
+    def __init__(self, gigabytes=()):
+        super().__init__(cpu=True)
+        self.gigabytes = list(gigabytes)
+
+    def collect(self, items):
+        return items + self.gigabytes
+
+
+@pytest.mark.parametrize("name", ["batch", "check_images", "prior_images"])
+def test_every_process_must_have_images_to_make(name, tmp_path):
+    config = tiny_config(tmp_path, **{"check_images": 4, "prior_weight": 1.0, name: 3})
+    with pytest.raises(ConfigError, match=f"{name} is 3, fewer than the 4 processes"):
+        load_session(config, read_inputs(config), Several(), load_taste, print)
+
+
+def test_the_smallest_of_several_cards_decides_for_all(tmp_path, monkeypatch):
+    """Otherwise they would make images of different sizes."""
+    from imagereward_ext.refl import session
+
+    monkeypatch.setattr(session, "free_memory", lambda device: 24.0)
+    config = tiny_config(tmp_path, batch=32, micro_batch=0)
+    alone = load_session(config, read_inputs(config), Several([24.0] * 3), load_taste, print)
+    mixed = load_session(config, read_inputs(config), Several([24.0, 8.0, 24.0]), load_taste, print)
+    assert (alone.fit.micro_batch, mixed.fit.micro_batch) == (8, 1)
 
 
 @pytest.mark.parametrize("family", ["sd1"])
