@@ -319,7 +319,9 @@
         state.report = null;
         if (run.compared && run.state !== "comparing") {
             try {
-                state.report = await ask("report", {run: run.name});
+                const report = await ask("report", {run: run.name});
+                if (state.reported !== key) return; // another run was chosen meanwhile
+                state.report = report;
             } catch (error) {
                 say(error.message);
             }

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
 gr = pytest.importorskip("gradio")
 
 from imagereward_ext.errors import ImageRewardError, UsageError  # noqa: E402
 from imagereward_ext.hosts import Checkpoint  # noqa: E402
 from imagereward_ext.jobs.order import JobError, Order  # noqa: E402
+from imagereward_ext.jobs.planning import SupersededError  # noqa: E402
 from imagereward_ext.refl.config import from_mapping, settings  # noqa: E402
 from imagereward_ext.webui.refl_tab import form, handover, health, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
@@ -162,6 +167,90 @@ def test_a_preset_goes_out_and_in(training):
             form.from_preset(bad)
 
 
+# ---- the checkpoint
+
+
+def test_the_checkpoint_is_the_one_that_is_loaded_when_the_run_is_started(training, service, tmp_path):
+    page = form.defaults() | typed(checkpoint=form.LOADED)  # what the page was built with
+    assert tab._names(training) == [form.LOADED, "model.safetensors"]
+    assert Path(training.config(page)["checkpoint"]).name == "model.safetensors"
+    other = tmp_path / "models" / "other.safetensors"
+    other.touch()
+    service.host.checkpoint = lambda: Checkpoint(other)
+    assert Path(training.config(page)["checkpoint"]).name == "other.safetensors"
+
+
+def test_every_path_given_to_the_training_is_whole(training, service, tmp_path, monkeypatch):
+    """Its process works in the run's folder, and a WebUI's flags may name folders from where it was started."""
+    monkeypatch.chdir(tmp_path)
+    service.host.folder = Path()
+    checkpoint = Path("models") / "model.safetensors"
+    service.host.checkpoint = lambda: Checkpoint(checkpoint, vae=checkpoint)
+    relative = Training(service, tmp_path / "locks")
+    config = relative.config(typed())
+    for name in ("checkpoint", "vae", "prompts", "output", "lora_dir"):
+        assert Path(config[name]).is_absolute(), name
+    monkeypatch.setattr(relative, "missing_packages", list)
+    monkeypatch.setattr(relative.trainer, "start", lambda order: order)
+    assert Path(relative.start(typed()).scorers).is_absolute()
+
+
+# ---- the plan
+
+
+PLAN = {
+    "trained": 1, "updates": 1, "images": 1, "fit": {"micro_batch": 1}, "width": 64, "height": 64, "memory": 9.0,
+    "free": 24.0, "seconds": 1.0, "notes": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("generate", "preset", "warned"), [(False, "12", False), (True, "8", True)])
+def test_the_plan_counts_the_memory_that_the_webui_keeps(training, monkeypatch, generate, preset, warned):
+    asked = {}
+
+    def plan(config, *more):
+        asked.update(config)
+        return PLAN
+
+    card = {
+        "is_available": True,
+        "mem_get_info": (8 * handover.GIGABYTE, 12 * handover.GIGABYTE),
+        "memory_reserved": 4 * handover.GIGABYTE,
+    }
+    for name, value in card.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(training, "device", lambda: "cuda:0")
+    monkeypatch.setattr(training._planner, "plan", plan)
+    told = training.plan(typed(generate=generate))
+    assert asked["memory"] == preset
+    assert bool(told["warning"]) == warned
+    assert told["text"].startswith("model: 1 trained parameters")
+
+
+def test_a_plan_that_a_newer_one_replaces_says_nothing(training, monkeypatch):
+    def replaced(*arguments):
+        raise SupersededError("a newer plan was asked for")
+
+    monkeypatch.setattr(training._planner, "plan", replaced)
+    assert tab._plan(typed(), training) == gr.update()
+
+
+def test_what_the_engine_says_names_no_flag_of_the_command_line():
+    """The tab shows the plan's notes and the engine's errors as they are."""
+    from imagereward_ext.diffusion.model_config import known
+    from imagereward_ext.refl.memory import fit
+    from imagereward_ext.refl.plan import notes
+    from imagereward_ext.refl.run_folder import writing
+
+    told = list(notes(from_mapping({}), 2, None))
+    assert any("judge" in line for line in told)
+    with pytest.raises(ImageRewardError) as small:
+        fit(from_mapping({}), known("sdxl"), 6.0, 1)
+    with pytest.raises(ImageRewardError) as full, writing("the state"):
+        raise OSError(errno.ENOSPC, "no space")
+    assert [line for line in (*told, str(small.value), str(full.value)) if "--" in line] == []
+
+
 # ---- prompts
 
 
@@ -249,10 +338,12 @@ class Job:
 
 def test_a_generation_is_refused_where_the_host_does_not_swallow_it(training, monkeypatch, tmp_path):
     order = Order({"name": "run", "output": str(tmp_path)})
+    order.folder.mkdir()
     job = Job()
     training.refuse_if_training(job)
     assert job.override_settings == {}
     monkeypatch.setattr(training.trainer, "_busy", order)
+    training._make_room(order)
     training.refuse_if_training(job)
     with pytest.raises(handover.TrainingRunsError, match=r"a training has the memory \(run\)"):
         {k: 1 for k in job.override_settings.keys() if k}  # noqa: SIM118 - word for word what hosts do
@@ -260,9 +351,42 @@ def test_a_generation_is_refused_where_the_host_does_not_swallow_it(training, mo
         job.override_settings.get("sd_model_checkpoint")
 
 
+def test_the_job_at_work_goes_on_while_a_training_waits_for_its_turn(
+    training, service, monkeypatch, tmp_path
+):
+    """X/Y/Z plot and img2img batch begin one image after the other, all in one turn."""
+    turn = threading.Lock()
+    service.host.queue = lambda: turn
+    order = Order({"name": "run", "output": str(tmp_path)})
+    order.folder.mkdir()
+    monkeypatch.setattr(training.trainer, "_busy", order)
+    with turn:
+        waiting = threading.Thread(target=training._make_room, args=(order,))
+        waiting.start()
+        training.refuse_if_training(cell := Job())
+        assert cell.override_settings == {}
+    waiting.join()
+    training.refuse_if_training(late := Job())
+    with pytest.raises(handover.TrainingRunsError):
+        late.override_settings.get("sd_model_checkpoint")
+
+
+def test_a_training_found_at_the_start_has_the_memory(training, monkeypatch, service, tmp_path):
+    order = Order({"name": "run", "output": str(tmp_path)})
+    monkeypatch.setattr(
+        training_module.Trainer, "_adopt_orphan", lambda trainer: setattr(trainer, "_busy", order)
+    )
+    found = Training(service, tmp_path / "locks")
+    found.refuse_if_training(job := Job())
+    with pytest.raises(handover.TrainingRunsError):
+        job.override_settings.get("sd_model_checkpoint")
+
+
 def test_a_generation_goes_on_when_the_user_asked_for_it(training, monkeypatch, tmp_path):
     order = Order({"name": "run", "output": str(tmp_path)}, generate=True)
+    order.folder.mkdir()
     monkeypatch.setattr(training.trainer, "_busy", order)
+    training._make_room(order)
     job = Job()
     training.refuse_if_training(job)
     assert job.override_settings == {}
@@ -330,9 +454,14 @@ def checks(*pairs):
         ([(0.0, 0.0), (-0.3, 0.0)], "the reward is falling"),
         ([(0.0, None), (0.4, None)], "reward +0.40, no judge: healthy"),
     ],
-)
+)  # fmt: skip
 def test_one_plain_sentence(pairs, words):
     assert words in health.sentence(checks(*pairs))
+
+
+def test_the_guard_rails_say_what_there_is():
+    assert "run-000020 is the best state" in health.ended_by_guard("run-000020")
+    assert "there is no LoRA" in health.ended_by_guard("")
 
 
 # ---- status and pictures

@@ -16,6 +16,8 @@ from imagereward_ext.refl.config import ConfigError, Setting, settings
 from imagereward_ext.webui.refl_tab import prompt_sources
 
 NORMAL = "normal"
+LOADED = "the loaded one"
+"""In place of a checkpoint's name: which one that is, is looked up when a run is planned or started."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,10 @@ class Memory:
         return " and ".join(parts)
 
 
-def make_room(order: Order, service: Service) -> None:
+def make_room(order: Order, service: Service, begin: Callable[[], None] = lambda: None) -> None:
     """Unload the scorer and, unless images are to be generated meanwhile, the checkpoint."""
     with service.host.queue():  # a generation at work finishes first
+        begin()
         before = in_use()
         service.residency.unload()
         if not order.generate:
@@ -75,13 +77,17 @@ def in_use() -> Memory:
     return Memory(_resident(), device)
 
 
-def free_after_handover() -> tuple[float, float] | None:
-    """Return (free once the WebUI has let go, total) of the graphics card in GB; None without one."""
+def free_for_training(generate: bool = False) -> tuple[float, float] | None:
+    """Return (free for a training, total) of the graphics card in GB; None without one.
+
+    The WebUI lets go of what it holds, unless it is to generate meanwhile.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info()
-    return (free + torch.cuda.memory_reserved()) / GIGABYTE, total / GIGABYTE
+    held = 0 if generate else torch.cuda.memory_reserved()
+    return (free + held) / GIGABYTE, total / GIGABYTE
 
 
 def refuse(job: Any, order: Order) -> None:

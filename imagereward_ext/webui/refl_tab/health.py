@@ -41,4 +41,9 @@ def _by_reward(reward: float) -> str:
 
 def ended_by_guard(lora: str) -> str:
     """Say what a run has given that the guard rails ended."""
+    if not lora:
+        return (
+            "So the guard rails ended the run. No state was better than the checkpoint itself, so there is no LoRA; "
+            "train more gently, or with a smaller learning rate."
+        )
     return f"So the guard rails ended the run. {lora} is the best state before that; train more gently to get further."

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from imagereward_ext.jobs.planning import SupersededError
 from imagereward_ext.refl.config import Setting
 from imagereward_ext.webui.refl_tab import form, prompt_sources
 from imagereward_ext.webui.refl_tab.training import Training, sentence
@@ -60,9 +61,9 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
     with gr.Row(equal_height=False, elem_id=f"{PREFIX}-row-checkpoint"):
         checkpoint = gr.Dropdown(
             choices=names,
-            value=names[0] if names else None,
+            value=names[0],
             label=engine["checkpoint"].label,
-            info="The loaded one, unless you choose another.",
+            info="What the LoRA is for.",
             elem_id=f"{PREFIX}-checkpoint",
         )
         more["refresh"] = gr.Button("Refresh", elem_id=f"{PREFIX}-refresh", size="sm", scale=0, min_width=90)
@@ -317,9 +318,11 @@ def _problems(values: dict[str, Any], training: Training) -> str:
     )
 
 
-def _plan(values: dict[str, Any], training: Training) -> str:
+def _plan(values: dict[str, Any], training: Training) -> Any:
     try:
         plan = training.plan(values)
+    except SupersededError:
+        return gr.update()  # the newer one writes it
     except Exception as error:
         return _warning(sentence(error))
     return _note(plan["text"]) + _warning(plan["warning"]) + "".join(_note(note) for note in plan["notes"])
@@ -358,9 +361,9 @@ def _prompt_fields(source: str) -> tuple[Any, Any, Any]:
 
 def _names(training: Training) -> list[str]:
     try:
-        return list(training.checkpoints())
+        return [form.LOADED, *training.checkpoints()]
     except Exception:  # a WebUI without any checkpoint still has a page
-        return []
+        return [form.LOADED]
 
 
 def _free_name(training: Training, taken: str = "") -> str:

@@ -41,16 +41,18 @@ class Training:
         """What the tab's JavaScript shows in place of credentials: it stands in the page alone."""
         self.trainer = Trainer(
             self.folder() / "runs",
-            lambda order: handover.make_room(order, service),
+            self._make_room,
             lambda order: handover.make_good(order, service),
             locks,
         )
+        self._lent = self.trainer.busy()
+        """The order that has the memory. One that still waits for its turn lets the job at work begin further images."""
 
     # ------------------------------------------------------------------------------------------------ places
 
     def folder(self) -> Path:
         """Return where this extension keeps what it makes."""
-        return self._host.data_folder() / "imagereward"
+        return self._host.data_folder().absolute() / "imagereward"  # trainings work in another folder
 
     def names_only(self) -> bool:
         """Whether people from elsewhere may reach this WebUI: then paths are neither taken nor shown."""
@@ -101,7 +103,9 @@ class Training:
         """Turn the form into the engine's settings: names become files of the known folders."""
         values = form.completed(given)
         checkpoints = self.checkpoints()
-        name = values["checkpoint"] or next(iter(checkpoints), "")
+        name = values["checkpoint"]
+        if name in ("", form.LOADED):
+            name = next(iter(checkpoints), "")
         if name not in checkpoints:
             raise UsageError(f"there is no checkpoint {name!r}; there are {', '.join(checkpoints) or 'none'}")
         self._check_scorers(values)
@@ -110,11 +114,11 @@ class Training:
             raise UsageError(f"the checkpoint {name} is not there any more: choose another one")
         prompts = prompt_sources.keep(self.prompts(values), self.folder() / "prompts")
         return form.engine_values(values) | {
-            "checkpoint": str(chosen.weights),
-            "vae": str(chosen.vae) if chosen.vae else "",
+            "checkpoint": str(chosen.weights.absolute()),
+            "vae": str(chosen.vae.absolute()) if chosen.vae else "",
             "prompts": str(prompts),
             "output": str(self.trainer.folder),
-            "lora_dir": str(self._host.lora_folder()),
+            "lora_dir": str(self._host.lora_folder().absolute()),
             "cpu": self.device() == "cpu",
         }
 
@@ -122,13 +126,17 @@ class Training:
         """Say what a run would take, before anything is unloaded or loaded."""
         self._check_packages()
         config = self.config(given)
+        free = handover.free_for_training(form.completed(given)["generate"])
         values = self._planner.plan(
-            config | {"name": "plan", "memory": self._memory(config)},
+            config | {"name": "plan", "memory": self._memory(config, free)},
             self._private_packages(),
             self.device(),
-            str(self._service.folder()),
+            str(self._service.folder().absolute()),
         )
-        return values | {"text": _plan_text(values), "warning": _plan_warning(values)}
+        return values | {
+            "text": f"{Path(config['checkpoint']).stem}: {_plan_text(values)}",
+            "warning": _plan_warning(values, free),
+        }
 
     def start(self, given: Mapping[str, Any]) -> Run:
         """Start a run, or put it into the queue."""
@@ -146,7 +154,7 @@ class Training:
             survive=values["survive"],
             generate=values["generate"],
             restore=values["restore"],
-            scorers=str(self._service.folder()),
+            scorers=str(self._service.folder().absolute()),
             download=not self._host.flag("imagereward_no_download", False),
             packages=self._private_packages(),
         )
@@ -246,7 +254,7 @@ class Training:
     def refuse_if_training(self, job: Any) -> None:
         """Refuse a generation while a training has the memory."""
         order = self.trainer.busy_for_long()
-        if order is not None and not order.generate:
+        if order is not None and order is self._lent and not order.generate:
             handover.refuse(job, order)
 
     # ------------------------------------------------------------------------------------------------ packages
@@ -282,7 +290,7 @@ class Training:
 
     def memory_line(self) -> str:
         """Say what the graphics card has, and which preset that means."""
-        free = handover.free_after_handover()
+        free = handover.free_for_training()
         if free is None or not self.device().startswith("cuda"):
             return "No graphics card: the training runs on the CPU, which takes long."
         preset = _preset(free[0])
@@ -291,9 +299,8 @@ class Training:
             f"Graphics card: {free[0]:.1f} of {free[1]:.1f} GB are free for a training, which means {fits}."
         )
 
-    def _memory(self, config: Mapping[str, Any]) -> str:
+    def _memory(self, config: Mapping[str, Any], free: tuple[float, float] | None) -> str:
         """Plan with the memory there will be, not with what is free while the WebUI still holds its model."""
-        free = handover.free_after_handover()
         if config["memory"] != "auto" or config["cpu"] or free is None:
             return str(config["memory"])
         return _preset(free[0]) or "auto"
@@ -309,6 +316,12 @@ class Training:
     def _private_packages(self) -> str:
         folder = self.packages_folder()
         return str(folder) if folder.is_dir() else ""
+
+    def _make_room(self, order: Order) -> None:
+        def begin() -> None:
+            self._lent = order
+
+        handover.make_room(order, self._service, begin)
 
     def _check_scorers(self, values: Mapping[str, Any]) -> None:
         from imagereward_ext.refl.rewards import parse_mix
@@ -348,8 +361,7 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
     )
 
 
-def _plan_warning(plan: Mapping[str, Any]) -> str:
-    free = handover.free_after_handover()
+def _plan_warning(plan: Mapping[str, Any], free: tuple[float, float] | None) -> str:
     if plan["free"] is None or free is None or plan["memory"] <= free[0]:
         return ""
     return f"This will hardly fit: {free[0]:.1f} GB are free for it. Choose a smaller preset or resolution."
