@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import mean, median
 
 from benchmarks.bench import Bench, Line, Row, floor
 
@@ -18,6 +18,8 @@ def measure(bench: Bench) -> Row:
     row = Row(f"Fast mode on a CPU (`--precision {FAST}`, off by default)", figures=found)
     row.lines.append(floor("times faster than our fp32", median(times["fp32"]) / median(times[FAST]), 1.8))
     row.lines.append(floor(f"Spearman over {len(exact)} pairs", spearman(exact, fast), 0.995))
+    within = [spearman(exact[n : n + images], fast[n : n + images]) for n in range(0, len(exact), images)]
+    row.lines.append(Line("the same within one prompt, mean", f"{mean(within):.3f}"))
     row.lines.append(
         Line("worst deviation", f"{max(abs(a - b) for a, b in zip(exact, fast, strict=True)):.3f}")
     )
