@@ -15,7 +15,7 @@ PARAMETER_LINE_HAS_AT_LEAST = 3
 
 _PAIR = re.compile(
     r"""
-    \s* (?P<key> \w [\w\ \-/]+ ) :                 # two characters or more: "CFG scale", "Size-1"
+    \s* (?P<key> \w [\w\ \-/]{1,99} ) :           # "CFG scale", "Size-1"; unbounded, prose would take minutes
     \s* (?P<value> "(?: [^"\\] | \\. )+" | [^,]* ) # a JSON string, or whatever comes before the next comma
     (?: , | $ )
     """,
