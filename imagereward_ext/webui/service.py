@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagereward_ext.errors import ImageRewardError, ScoringError
+from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Host, current_host
 from imagereward_ext.metadata.score_mark import ScoreMark
 from imagereward_ext.residency import After, Policy, Report, Residency, Status, Wish
@@ -77,20 +77,20 @@ class Service:
         self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Report | None = None
     ) -> list[Scored | None]:
         """Score images; one that gives no number is None. Raises an error with a plain sentence when none can."""
-        try:
-            answer = self.residency.score(images, prompts, wish, report or self.host.tell)
-        except ScoringError:
-            if len(images) == 1:
-                raise
-            # One bad image must not take the others' scores along.
-            pairs = zip(images, prompts, strict=True)
-            return [
-                scored for image, prompt in pairs for scored in self.score([image], [prompt], wish, report)
-            ]
+        answer = self.residency.score(images, prompts, wish, report or self.host.tell)
         return [
             Scored(value, answer.label, answer.digest) if math.isfinite(value) else None
             for value in answer.values
         ]
+
+    def score_apart(
+        self, images: Sequence[Image], prompts: Sequence[str], scorer: str = ""
+    ) -> list[Scored | None]:
+        """Score images outside of the host's jobs, and give the memory back as after one, whatever happens."""
+        try:
+            return self.score(images, prompts, self.wish(scorer))
+        finally:
+            self.job_over()
 
     def names(self) -> list[str]:
         """List the scorers to choose from: the known ones, and the models the user trained."""

@@ -60,28 +60,24 @@ def test_scores_carry_their_scorer(service):
     assert service.unload() == "No scorer was loaded."
 
 
-def test_one_image_that_gives_no_number_leaves_the_others_their_scores(service):
-    class Moody(Residency):
-        def score(self, images, prompts, wish, report=None):
-            if any(image.size == (1, 1) for image in images):
-                raise ScoringError("nan")
-            return super().score(images, prompts, wish, report)
-
-    moody = Service(service.host, Moody())
-    with pytest.raises(ScoringError):
-        moody.score([picture(size=(1, 1))], ["a"], service.wish())
-    values = service.score([picture(1), picture(2)], ["a", "b"], service.wish())
-    assert [round(v.score, 5) for v in moody.score([picture(1), picture(2)], ["a", "b"], service.wish())] == [
-        round(v.score, 5) for v in values
-    ]
-
-
-def test_a_score_that_is_no_number_is_none(service):
+def test_a_score_that_is_no_number_is_none_and_leaves_the_others_theirs(service):
     class Broken(Residency):
         def score(self, images, prompts, wish, report=None):
-            return super().score(images, prompts, wish, report)._replace(values=[math.nan] * len(images))
+            answer = super().score(images, prompts, wish, report)
+            return answer._replace(values=[math.nan, *answer.values[1:]])
 
-    assert Service(service.host, Broken()).score([picture()], ["a"], service.wish()) == [None]
+    images, prompts = [picture(1), picture(2)], ["a", "b"]
+    first, second = Service(service.host, Broken()).score(images, prompts, service.wish())
+    assert first is None and second == service.score(images, prompts, service.wish())[1]
+
+
+def test_a_failure_outside_of_a_job_gives_memory_back_as_well(service):
+    service.host.options["imagereward_unload"] = UNLOAD_IDLE
+    service.score([picture()], ["a"], service.wish())
+    with pytest.raises(ScoringError, match="1 images but 2 prompts"):
+        service.score_apart([picture()], ["a", "b"])
+    assert service.residency._idle_timer is not None
+    service.unload()
 
 
 def test_a_missing_scorer_is_a_plain_sentence(service):
