@@ -7,7 +7,8 @@ import binascii
 import io
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -24,6 +25,8 @@ PREFIX = "/imagereward/v1"
 MOST_IMAGES = 64
 MOST_BYTES = 128 * 2**20
 MOST_PIXELS = 64_000_000
+MOST_PIXELS_TOGETHER = 2**28
+"""64 images of 2048 x 2048: 1 GB when decoded, be the files as small as they may."""
 MOST_CHARACTERS = 20_000
 
 _SCORE_BODY = {
@@ -102,11 +105,10 @@ def add(app: FastAPI, service: Service) -> None:
 
 def score_images(service: Service, wanted: dict[str, Any]) -> dict[str, Any]:
     """Score decoded images in the host's queue."""
-    images = [open_image(content, number) for number, content in enumerate(wanted["images"], start=1)]
+    images = open_images(wanted["images"])
     prompts = wanted["prompts"]
     with service.host.queue():
-        scored = service.score(images, prompts, service.wish(_known(wanted["scorer"], service)))
-        service.job_over()
+        scored = service.score_apart(images, prompts, _known(wanted["scorer"], service))
     first = next((s for s in scored if s is not None), None)
     return {
         "scores": [None if s is None else s.score for s in scored],
@@ -132,19 +134,36 @@ def list_models(service: Service, _: Any) -> dict[str, Any]:
     }
 
 
-def open_image(content: bytes, number: int) -> Image.Image:
-    """Decode one image whose size is checked before its pixels are."""
-    try:
-        image = Image.open(io.BytesIO(content))
+def open_images(contents: list[bytes]) -> list[Image.Image]:
+    """Decode images whose sizes, one by one and together, are checked before any pixel is."""
+    images: list[Image.Image] = []
+    pixels = 0
+    for number, content in enumerate(contents, start=1):
+        with _readable(number):
+            image: Image.Image = Image.open(io.BytesIO(content))
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise ImageError(
                 f"image {number} has {width}x{height} pixels; the most is {MOST_PIXELS // 10**6} million"
             )
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        pixels += width * height
+        images.append(image)
+    if pixels > MOST_PIXELS_TOGETHER:
+        raise ImageError(
+            f"the images have {pixels // 10**6} million pixels together; the most is {MOST_PIXELS_TOGETHER // 10**6}"
+        )
+    for number, image in enumerate(images, start=1):
+        with _readable(number):
+            image.load()
+    return images
+
+
+@contextmanager
+def _readable(number: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a broken file makes Pillow's decoders raise whatever their parsing meets
         raise ImageError(f"image {number} cannot be read: {error}") from error
-    return image
 
 
 async def _read(request: Request) -> dict[str, Any]:
@@ -170,7 +189,7 @@ async def _body(request: Request) -> bytes:
 def _read_json(body: bytes) -> dict[str, Any]:
     try:
         given = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is no JSON: {error}") from error
     if not isinstance(given, dict) or not isinstance(given.get("images"), list):
         raise UsageError('the body must look like {"images": ["<base64>"], "prompts": "a red fox"}')
@@ -249,15 +268,12 @@ def credential_check(
 
     `admits` lets the tab's own page in, which the WebUI's login guards already.
     """
-    accounts = dict(
-        entry.strip().split(":", 1)
-        for entry in str(service.host.flag("api_auth") or "").split(",")
-        if ":" in entry
-    )
+    wanted = str(service.host.flag("api_auth") or "")
+    accounts = dict(entry.strip().split(":", 1) for entry in wanted.split(",") if ":" in entry)
     basic = HTTPBasic()
 
     async def check(request: Request) -> None:
-        if not accounts or admits(request):
+        if not wanted or admits(request):
             return
         credentials = await basic(request)  # answers 401 itself when there are none
         password = accounts.get(credentials.username) if credentials else None

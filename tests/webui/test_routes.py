@@ -8,6 +8,7 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from imagereward_ext.webui import routes
 from tests.hosting import encoded
@@ -77,8 +78,9 @@ def test_a_wrong_body_is_refused_with_a_reason(client, body, says):
     assert refused(client.post(SCORE, json=content), 422, says)
 
 
-def test_no_json_at_all(client):
-    assert refused(client.post(SCORE, content=b"\x00{"), 422, "no JSON")
+@pytest.mark.parametrize("content", [b"\x00{", b"[" * 100_000])
+def test_no_json_at_all(client, content):
+    assert refused(client.post(SCORE, content=content), 422, "no JSON")
 
 
 @pytest.mark.parametrize("scorer", ["/etc/passwd", "../tiny", "models/ImageReward/tiny", "nobody"])
@@ -92,6 +94,27 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(client):
     Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
     body = {"images": [base64.b64encode(buffer.getvalue()).decode()], "prompts": "a"}
     assert refused(client.post(SCORE, json=body), 422, "10000x10000")
+
+
+def test_many_pixels_in_small_files_are_refused_before_any_is_decoded(client, monkeypatch):
+    body = {"images": [encoded(picture(n)) for n in range(4)], "prompts": "a"}
+    monkeypatch.setattr(routes, "MOST_PIXELS_TOGETHER", 3 * 48 * 40)
+    loaded = []
+    monkeypatch.setattr(PngImageFile, "load", loaded.append)
+    assert refused(client.post(SCORE, json=body), 422, "million pixels together") and not loaded
+
+
+@pytest.mark.parametrize("error", [IndexError, OverflowError, MemoryError])
+def test_whatever_a_decoder_raises_the_image_is_named(client, monkeypatch, error):
+    content = encoded(picture())
+
+    def load(self):
+        raise error("somewhere deep")
+
+    monkeypatch.setattr(PngImageFile, "load", load)
+    assert refused(
+        client.post(SCORE, json={"images": [content], "prompts": "a"}), 422, "image 1 cannot be read"
+    )
 
 
 def test_a_request_that_is_too_large_is_refused(client, monkeypatch):
@@ -136,6 +159,14 @@ def test_credentials_are_those_of_the_webui(tmp_path):
         assert client.request(method, url, auth=("nobody", "pass")).status_code == 401
     assert client.get("/imagereward/v1/version", auth=("someone", "sec:ret")).status_code == 200
     assert client.get("/imagereward/v1/version", auth=("other", "pass")).status_code == 200
+
+
+def test_accounts_that_cannot_be_read_let_nobody_in(tmp_path):
+    app = FastAPI()
+    routes.add(app, make_service(tmp_path, api_auth="someone"))
+    client = TestClient(app)
+    assert client.get("/imagereward/v1/version").status_code == 401
+    assert client.get("/imagereward/v1/version", auth=("someone", "")).status_code == 401
 
 
 def test_adding_twice_adds_once(client, service):
