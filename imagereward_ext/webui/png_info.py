@@ -10,7 +10,7 @@ from PIL import Image
 
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
-from imagereward_ext.metadata.score_mark import find_marks, rounded
+from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded
 from imagereward_ext.webui.service import Service, plain
 
 PICTURE, TEXT = "pnginfo_image", "pnginfo_generation_info"
@@ -49,36 +49,34 @@ def score_line(image: Any, service: Service) -> str:
     marks = find_marks(service.host.text_of(image))
     if not marks:
         return _shown("This image has no score yet.")
-    return "".join(_shown(_sentence(mark.label, mark.value, mark.digest, mark.prompt)) for mark in marks)
+    decimals = service.settings().decimals
+    return "".join(_shown(_sentence(mark, decimals)) for mark in marks)
 
 
 def score_now(image: Any, service: Service) -> str:
     """Score the image in the tab for its own prompt."""
     if image is None:
         return _shown("Put an image here first.")
-    text = service.host.text_of(image)
-    prompt = service.settings().text or plain_prompt(infotext.parse(text).prompt)
+    text, settings = service.host.text_of(image), service.settings()
+    prompt = settings.text or plain_prompt(infotext.parse(text).prompt)
     if not prompt:
         return _shown("This image holds no prompt; Settings > ImageReward can name a text to score instead.")
     try:
         with service.host.queue():
-            (scored,) = service.score([image], [prompt], service.wish())
-            service.job_over()
+            (scored,) = service.score_apart([image], [prompt])
     except Exception as error:
         return _shown(f"Not scored: {plain(error)}")
     if scored is None:
         return _shown("Not scored: the scorer gave no number for this image.")
     place = service.history(scored.label, scored.digest).percentile(scored.score)
     among = "" if place is None else f" It is better than {place:.0%} of your own images."
-    return _shown(
-        _sentence(scored.label, scored.score, scored.digest, service.settings().text or None) + among
-    )
+    return _shown(_sentence(scored.mark(settings), settings.decimals) + among)
 
 
-def _sentence(label: str, score: float, digest: str, prompt: str | None) -> str:
-    by = f" (weights {digest})" if digest else ""
-    text = f' for the text "{prompt}"' if prompt else ""
-    return f"{label}: {rounded(score)}{by}{text}."
+def _sentence(mark: ScoreMark, decimals: int) -> str:
+    by = f" (weights {mark.digest})" if mark.digest else ""
+    text = f' for the text "{mark.prompt}"' if mark.prompt else ""
+    return f"{mark.label}: {rounded(mark.value, decimals)}{by}{text}."
 
 
 def _shown(sentence: str) -> str:

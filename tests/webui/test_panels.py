@@ -101,6 +101,9 @@ def test_png_info_scores_an_image_for_its_own_prompt(service):
     assert "Put an image" in png_info.score_now(None, service)
     service.host.options["imagereward_text"] = "the <sea>"
     assert "for the text &quot;the &lt;sea&gt;&quot;" in png_info.score_now(picture(), service)
+    service.host.options["imagereward_decimals"] = 6
+    (expected,) = service.score([picture()], ["the <sea>"], service.wish())
+    assert f"ImageReward: {expected.score:.6f} " in png_info.score_now(picture(), service)
 
 
 def test_png_info_says_why_it_could_not_score(service):
