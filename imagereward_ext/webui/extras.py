@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from modules import scripts_postprocessing
@@ -46,8 +47,7 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
             _tell(pp, "not scored: the image holds no prompt")
             return
         try:
-            (scored,) = service().score([pp.image], [prompt], service().wish(arguments.get("scorer") or ""))
-            service().job_over()
+            (scored,) = service().score_apart([pp.image], [prompt], arguments.get("scorer") or "")
         except Exception as error:
             _tell(pp, f"not scored: {plain(error)}")
             return
@@ -57,8 +57,9 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
         mark = scored.mark(settings)
         service().history(scored.label, scored.digest).add(scored.score)
         setattr(pp.image, SCORE_MARK, scored.score)
-        setattr(pp.image, EXTRAS_MARK, (mark, prompt))
-        pp.info.update(mark.fields(settings.decimals))
+        setattr(pp.image, EXTRAS_MARK, (mark, prompt, settings.decimals))
+        # A line of its own, which in a JPEG is all that the host writes: it counts only with its third pair.
+        pp.info.update(replace(mark, prompt=prompt).fields(settings.decimals))
 
 
 def _tell(pp: Any, sentence: str) -> None:

@@ -33,6 +33,7 @@ def _on_before_ui() -> None:
         if hasattr(data.module, "axis_options") and hasattr(data.module, "AxisOption"):
             plots.add_axes(data.module, service().names)
             break
+    images.FilenameGenerator.replacements.pop("imagereward", None)  # the class outlives "Reload UI"
     if service().settings().file_name_token:
         saved_files.add_file_name_token(
             images.FilenameGenerator,

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 from imagereward_ext.errors import ImageError
@@ -57,6 +57,11 @@ def free_name(folder: Path, name: str) -> Path:
         if not candidate.exists() and not candidate.with_suffix(".txt").exists():
             return candidate
     raise AssertionError("counting never ends")
+
+
+def last_numbered(wanted: Path) -> Path:
+    """Find what was last written under a name by somebody who counts on as long as names are taken."""
+    return list(takewhile(Path.exists, _names(wanted)))[-1]
 
 
 def _names(wanted: Path) -> Iterator[Path]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from imagereward_ext.metadata import infotext
-from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded, with_mark, without_marks
+from imagereward_ext.metadata.score_mark import find_marks, rounded, with_mark, without_marks
+from imagereward_ext.webui import rejected_files
 from imagereward_ext.webui.plots import PLOT_MARK
 from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK
 from imagereward_ext.webui.service import Service
@@ -17,27 +18,33 @@ from imagereward_ext.webui.service import Service
 PARAMETERS = "parameters"
 EXTRAS_MARK = "_imagereward_extras"
 TABLE = "imagereward.csv"
+ADD_NUMBER = "Add number suffix"
+"""The host's word for its setting that no file is written over."""
 COLUMNS = ("filename", "scorer", "score", "hash", "prompt", "seed")
 
 
 def before_saved(params: Any) -> None:
     """Correct the parameters of what is about to be written."""
-    text = params.pnginfo.get(PARAMETERS)
-    if not text:
-        return
+    text = params.pnginfo.get(PARAMETERS) or ""
     if _is_mask(params):
         text = without_marks(text)  # nobody scored a mask
     plot = getattr(params.p, PLOT_MARK, None)
     if plot is not None and (fields := plot.fields_for_next_saved()):
         text = infotext.with_fields(text, fields)
     if (extras := getattr(params.image, EXTRAS_MARK, None)) is not None:
-        mark, prompt = extras
-        text = with_mark(text, mark, prompt)
-    params.pnginfo[PARAMETERS] = text
+        text = with_mark(text, *extras)
+    if text:
+        params.pnginfo[PARAMETERS] = text
 
 
 def after_saved(params: Any, service: Service) -> None:
-    """Write the Save button's images into a table of our own: the host's log.csv has fixed columns."""
+    """Correct where the host believes an image is, and write those of the Save button into a table.
+
+    The table is our own: the host's log.csv has fixed columns.
+    """
+    if hasattr(params.image, SCORE_MARK) and service.host.option("save_images_replace_action") == ADD_NUMBER:
+        # The host itself goes on telling the name that was taken, which is another image's.
+        params.image.already_saved_as = str(rejected_files.last_numbered(Path(params.filename)))
     if hasattr(params.p, "sd_model") or not service.host.option("save_write_log_csv", True):
         return  # a job's own save, not the button's
     folder = service.host.save_folder().resolve()
@@ -47,18 +54,20 @@ def after_saved(params: Any, service: Service) -> None:
         return
     marks = find_marks(text)
     if marks:
-        add_rows(folder / TABLE, path.relative_to(folder), infotext.parse(text), marks)
+        rows = [(mark.label, rounded(mark.value, service.settings().decimals), mark.digest) for mark in marks]
+        add_rows(folder / TABLE, path.relative_to(folder), infotext.parse(text), rows)
 
 
-def add_rows(table: Path, name: Path, said: infotext.Infotext, marks: list[ScoreMark]) -> None:
+def add_rows(
+    table: Path, name: Path, said: infotext.Infotext, scores: Iterable[tuple[str, str, str]]
+) -> None:
     """Append one row per score. One write call, so that two saves at once do not mix their rows."""
     rows = io.StringIO(newline="")
     writer = csv.writer(rows)
     if not table.exists():
         writer.writerow(COLUMNS)
-    for mark in marks:
-        seed = said.fields.get("Seed", "")
-        writer.writerow([name.as_posix(), mark.label, rounded(mark.value), mark.digest, said.prompt, seed])
+    for score in scores:
+        writer.writerow([name.as_posix(), *score, said.prompt, said.fields.get("Seed", "")])
     with table.open("ab", buffering=0) as file:
         file.write(rows.getvalue().encode("utf-8"))
 

@@ -1,9 +1,10 @@
 import csv
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from imagereward_ext.metadata.score_mark import ScoreMark
+from imagereward_ext.metadata.score_mark import ScoreMark, find_marks
 from imagereward_ext.webui import saved_files
 from imagereward_ext.webui.arrangement import Final
 from imagereward_ext.webui.options import Request, Settings
@@ -79,10 +80,18 @@ def test_a_plot_of_several_grids_saves_the_whole_first():
 
 def test_extras_write_into_the_originals_parameters():
     image = picture()
-    setattr(image, EXTRAS_MARK, (ScoreMark("ImageReward", -0.25, "9876543210"), "a fox, red"))
+    setattr(image, EXTRAS_MARK, (ScoreMark("ImageReward", -0.25, "9876543210"), "a fox, red", 2))
     params = saving(image, None)
     before_saved(params)
-    assert params.pnginfo["parameters"] == f"{PLAIN}, ImageReward: -0.2500, ImageReward hash: 9876543210"
+    assert params.pnginfo["parameters"] == f"{PLAIN}, ImageReward: -0.25, ImageReward hash: 9876543210"
+
+
+def test_extras_write_into_an_image_that_has_no_parameters():
+    image, mark = picture(), ScoreMark("ImageReward", -0.25, "9876543210")
+    setattr(image, EXTRAS_MARK, (mark, "a fox, red", 4))
+    params = SimpleNamespace(image=image, p=None, filename="x.png", pnginfo={"extras": "whatever"})
+    before_saved(params)
+    assert find_marks(params.pnginfo["parameters"]) == [replace(mark, prompt="a fox, red")]
 
 
 def test_files_without_parameters_are_left_alone():
@@ -108,6 +117,29 @@ def test_the_save_button_writes_a_table_of_its_own(service):
         "prompt": "a fox, red",
         "seed": "7",
     }
+
+
+def test_the_table_has_the_decimals_of_the_settings(service):
+    folder = service.host.save_folder()
+    folder.mkdir()
+    service.host.options["imagereward_decimals"] = 6
+    text = MARKED.replace("0.5000", "-0.123456")
+    after_saved(saving(picture(), SimpleNamespace(), text, folder / "1.png"), service)
+    with (folder / "imagereward.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["score"] for row in csv.DictReader(file)] == ["-0.123456"]
+
+
+@pytest.mark.parametrize("action", ["Replace", "Add number suffix"])
+def test_a_host_that_numbers_taken_names_is_corrected(service, tmp_path, action):
+    """It writes `7-2.png` and goes on telling `7.png`, which is another image's, to move or delete."""
+    service.host.options["save_images_replace_action"] = action
+    for name in ("7.png", "7-1.png", "7-2.png", "7-4.png"):
+        (tmp_path / name).touch()
+    image = picture()
+    p = scored_job(service, image)
+    image.already_saved_as = str(tmp_path / "7.png")
+    after_saved(saving(image, p, filename=tmp_path / "7.png"), service)
+    assert image.already_saved_as == str(tmp_path / ("7.png" if action == "Replace" else "7-2.png"))
 
 
 @pytest.mark.parametrize("case", ["a job's own save", "another folder", "no score", "tables switched off"])

@@ -292,6 +292,18 @@ def test_names_stay_unique_when_the_same_is_rejected_twice(webui):
     ]
 
 
+def test_a_name_that_was_taken_stays_with_the_image_that_had_it(webui):
+    webui.settings(save_images_add_number=False, samples_filename_pattern="[seed]")
+    webui.settings(save_images_replace_action="Add number suffix")
+    webui.txt2img(save_images=True)
+    (kept,) = webui.files()
+    content = kept.read_bytes()
+    webui.txt2img(
+        save_images=True, alwayson_scripts=always_on(filter_low=True, limit=1e9, rejected="do not save")
+    )
+    assert webui.files() == [kept] and kept.read_bytes() == content
+
+
 def test_sorting_moves_all_lists_together(webui, four):
     answer = webui.txt2img(**FIVE, **chosen(sort=True))
     assert aligned(answer)
