@@ -1,4 +1,4 @@
-"""AUTOMATIC1111 1.7 to 1.10, and with it whatever speaks the same extension API."""
+"""AUTOMATIC1111 1.9 and 1.10 (1.8 asks no callable for a parameter), and whatever speaks the same extension API."""
 
 from __future__ import annotations
 
@@ -147,9 +147,9 @@ class A1111(Host):
         return images.get_font(size)
 
     def save_sample(self, job: Any, sample: Sample) -> None:
-        """Save one image as the host saves the images of a job."""
-        if not job.save_samples():
-            return
+        """Save one finished image as the host saves the images of a job."""
+        if job.do_not_save_samples or not self.option("samples_save"):
+            return  # the job's own word would also depend on whether the user has stopped it meanwhile
         images.save_image(
             sample.image,
             job.outpath_samples,

@@ -71,7 +71,10 @@ def take_apart(lists: Lists, finals: Sequence[Final], masks_per_image: int) -> T
     if places is None:
         return None
     entries = []
-    for number, (place, final) in enumerate(zip(places, finals, strict=True)):
+    placed = sorted(
+        zip(places, finals, strict=True), key=lambda pair: pair[0]
+    )  # texts follow the list's order
+    for number, (place, final) in enumerate(placed):
         entries.append(
             Entry(
                 image=body[place],
@@ -84,8 +87,24 @@ def take_apart(lists: Lists, finals: Sequence[Final], masks_per_image: int) -> T
                 companions=body[place + 1 : place + 1 + masks_per_image],
             )
         )
-    end = places[-1] + 1 + masks_per_image if places else 0
+    end = placed[-1][0] + 1 + masks_per_image if placed else 0
     return Taken(entries, body[end:])
+
+
+def as_they_are(lists: Lists) -> list[Entry]:
+    """Take every image for one without a score: nobody can tell which is which, and none shall be lost."""
+    return [
+        Entry(
+            image,
+            None,
+            _at(lists.infotexts, lists.first + number, ""),
+            _at(lists.prompts, number, ""),
+            _at(lists.negative_prompts, number, ""),
+            _at(lists.seeds, number, -1),
+            _at(lists.subseeds, number, -1),
+        )
+        for number, image in enumerate(lists.images[lists.first :])
+    ]
 
 
 def put_together(taken: Taken, before: Lists, grid: Any = None, grid_infotext: str = "") -> Lists:

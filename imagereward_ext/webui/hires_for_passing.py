@@ -15,6 +15,7 @@ from imagereward_ext.webui.arrangement import Entry
 from imagereward_ext.webui.score_fields import JOB_MARK
 from imagereward_ext.webui.scoring import PLAN_MARK, Plan
 from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.verdict import floor
 
 
 def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
@@ -22,7 +23,7 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
 
     Return the host's last result and the job it came from.
     """
-    drafts = Plan(plan.request, plan.problems, collected=[], draft=True)
+    drafts = Plan(plan.request, plan.problems, collected=[], draft=True, notes=plan.notes)
     ran = small = _draft_job(job, drafts, service)
     result = service.host.generate(small)
     job.all_prompts = small.all_prompts
@@ -34,27 +35,29 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
     passing = [
         entry
         for entry in drafts.collected
-        if (not skipped if entry.score is None else entry.score >= plan.request.limit)
+        if (not skipped if entry.score is None else entry.score >= floor(plan.request))
     ]
     service.host.expect(len(passing) * 2, (job.hr_second_pass_steps or job.steps) * len(passing))
+    grown: list[Entry] = []
+    failed = False
     for number, entry in enumerate(passing, start=1):
-        if service.host.stopped() or plan.notes:
-            plan.collected.append(entry)  # as small as it is: it was made, so it is shown
-            continue
+        if failed or service.host.stopped():
+            break
         service.host.tell(f"Hires fix for image {number} of {len(passing)} that passed")
         large = _hires_job(job, plan, entry, service)
+        known = len(plan.collected)
         try:
             result = service.host.generate(large)
             ran = large
         except Exception as error:
-            plan.notes.append(f"hires fix failed, so the rest stays small: {plain(error)}")
-            plan.collected.append(entry)
+            failed = True
+            plan.note(f"hires fix failed, so the rest stays small: {plain(error)}")
+        if len(plan.collected) > known:  # stopped at its very start, a job makes nothing
+            grown.append(entry)
     small.do_not_save_samples = job.do_not_save_samples
     for entry in drafts.collected:
-        if (
-            entry not in passing
-        ):  # it was never saved; from here on it is an image like any other that does not pass
-            service.host.save_sample(small, Sample(entry.image, entry.infotext, entry.prompt, entry.seed))
+        if entry not in grown:  # as small as it is, it was made: from here on it is an image like any other
+            _save(small, entry, plan, service, cut_short=skipped and entry.score is None)
             plan.collected.append(entry)
     ran.batch_size = job.batch_size  # the grid of all of them has as many rows as if it were one job
     setattr(job, JOB_MARK, getattr(ran, JOB_MARK, None))
@@ -63,12 +66,22 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
 
 def _draft_job(job: Any, drafts: Plan, service: Service) -> Any:
     small = copy(job)
-    small.enable_hr = False
-    small.do_not_save_samples = small.do_not_save_grid = True
+    small.enable_hr = small.restore_faces = False  # faces are restored once, in the full size
+    small.do_not_save_samples = True
     small.extra_generation_params = dict(job.extra_generation_params)
     small.scripts = WithoutImageHooks(job.scripts, service)
     setattr(small, PLAN_MARK, drafts)
     return small
+
+
+def _save(small: Any, entry: Entry, plan: Plan, service: Service, *, cut_short: bool) -> None:
+    """Save what stays small, as the host saves what a job makes. A full disk costs no image."""
+    if cut_short and not service.host.option("save_incomplete_images"):
+        return
+    try:
+        service.host.save_sample(small, Sample(entry.image, entry.infotext, entry.prompt, entry.seed))
+    except Exception as error:
+        plan.note(f"a small image was not saved: {plain(error)}")
 
 
 def _hires_job(job: Any, plan: Plan, entry: Entry, service: Service) -> Any:

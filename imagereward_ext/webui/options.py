@@ -216,6 +216,8 @@ class Reading(Generic[T]):
 
     values: T
     problems: tuple[str, ...] = ()
+    senseless: tuple[str, ...] = ()
+    """The names of those that did not."""
 
 
 def option_of(field_: Field[Any]) -> Option:
@@ -241,12 +243,14 @@ def read(kind: type[T], given: Mapping[str, Any]) -> Reading[T]:
     """Read named values; what is missing keeps its default."""
     values: dict[str, Any] = {}
     problems = []
+    senseless = []
     for f in fields(kind):
         if f.name not in given:
             continue
         try:
             values[f.name] = _convert(given[f.name], f.default, option_of(f))
         except ValueError as error:
+            senseless.append(f.name)
             problems.append(f"{option_of(f).label} {error}")
             if f.name == "limit":  # a filter without its limit would reject by a number nobody chose
                 values["filter_low"] = False
@@ -255,7 +259,7 @@ def read(kind: type[T], given: Mapping[str, Any]) -> Reading[T]:
     problems += [
         f"there is no option {name!r}; there are {', '.join(known)}" for name in given if name not in known
     ]
-    return Reading(kind(**values), tuple(problems))
+    return Reading(kind(**values), tuple(problems), tuple(senseless))
 
 
 def _convert(value: Any, default: Any, option: Option) -> Any:

@@ -16,7 +16,7 @@ def selected_title(p: Any) -> str:
     try:
         number = int(p.script_args[0])
         return str(p.scripts.selectable_scripts[number - 1].title()) if number > 0 else ""
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return ""
 
 

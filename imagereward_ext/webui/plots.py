@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from imagereward_ext.webui.options import ON
 from imagereward_ext.webui.other_scripts import PLOT, selected_title
 
 LIMIT_AXIS, SCORER_AXIS = "[ImageReward] Lower score limit", "[ImageReward] Scorer"
@@ -94,7 +95,8 @@ def add_axes(xyz_grid: Any, scorer_names: Callable[[], list[str]]) -> None:
 
 def _override(name: str, **more: Any) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
-        setattr(p, OVERRIDES_MARK, {**getattr(p, OVERRIDES_MARK, {}), name: value, **more})
+        # Who takes such an axis wants scores, whatever Settings says.
+        setattr(p, OVERRIDES_MARK, {**getattr(p, OVERRIDES_MARK, {}), "score": ON, name: value, **more})
 
     return apply
 

@@ -16,7 +16,15 @@ from imagereward_ext.hosts import Sample
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.residency import Wish
 from imagereward_ext.webui import other_scripts, plots, rejected_files
-from imagereward_ext.webui.arrangement import Entry, Final, Lists, Taken, put_together, take_apart
+from imagereward_ext.webui.arrangement import (
+    Entry,
+    Final,
+    Lists,
+    Taken,
+    as_they_are,
+    put_together,
+    take_apart,
+)
 from imagereward_ext.webui.history import aesthetic_score
 from imagereward_ext.webui.options import (
     AS_IN_SETTINGS,
@@ -25,6 +33,7 @@ from imagereward_ext.webui.options import (
     TO_FOLDER,
     Request,
     Settings,
+    read,
     read_arguments,
 )
 from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, install, readable
@@ -48,7 +57,11 @@ class Plan:
     draft: bool = False
     """True for small first passes, whose scores nobody sees."""
     notes: list[str] = field(default_factory=list)
-    """What went wrong between the jobs."""
+    """Sentences for the user, one list for all jobs of the script."""
+
+    def note(self, sentence: str) -> None:
+        """Remember a sentence for the user, once."""
+        _remember(self.notes, sentence)
 
 
 @dataclass
@@ -80,8 +93,12 @@ class ScoredJob:
 
     def note(self, sentence: str) -> None:
         """Remember a sentence for the user, once."""
-        if sentence and sentence not in self.notes:
-            self.notes.append(sentence)
+        _remember(self.notes, sentence)
+
+
+def _remember(notes: list[str], sentence: str) -> None:
+    if sentence and sentence not in notes:
+        notes.append(sentence)
 
 
 def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
@@ -97,12 +114,22 @@ def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
     else:
         reading = read_arguments(arguments, always_on=True)
         request, problems = reading.values, reading.problems
-        if request.score != ON and not (request.score == AS_IN_SETTINGS and settings.always_score):
-            return
-    request = replace(request, **getattr(p, plots.OVERRIDES_MARK, {}))
+    overrides = getattr(p, plots.OVERRIDES_MARK, {})
+    reading = read(Request, overrides)
+    request = replace(request, **{name: getattr(reading.values, name) for name in overrides})
+    if (
+        plan is None
+        and request.score != ON
+        and not (request.score == AS_IN_SETTINGS and settings.always_score)
+    ):
+        return
     if getattr(p, "txt2img_upscale", False):  # the gallery's hires button: somebody chose this very image
         request = replace(request, filter_low=False, keep_best=0, sort=False)
-    job = ScoredJob(id(p), request, settings, service.wish(request.scorer), plan, list(problems))
+    job = ScoredJob(id(p), request, settings, service.wish(request.scorer), plan)
+    if plan is not None:
+        job.notes = plan.notes
+    for problem in (*problems, *reading.problems):
+        job.note(problem)
     job.shows_all = plan is None and other_scripts.needs_every_image(p)
     job.plot = plots.plot_of(p)
     job.grid_was_off = p.do_not_save_grid
@@ -154,13 +181,15 @@ def conclude(p: Any, processed: Any, service: Service) -> None:
     service.job_over()
     lists = lists_of(processed)
     taken = take_apart(lists, job.finals, service.host.masks_per_image(p))
-    if job.plan is not None and job.plan.collected is not None:
-        if taken is not None:
-            job.plan.collected += taken.entries
-        return
+    for entry in taken.entries if taken else []:
+        if entry.score is not None:  # another script may have put a new image in the old one's place
+            setattr(entry.image, SCORE_MARK, entry.score)
     if taken is None:
         job.note("another extension changed the list of images: nothing was filtered or sorted")
-    elif job.request.rearranges:
+    if job.plan is not None and job.plan.collected is not None:
+        job.plan.collected += as_they_are(lists) if taken is None else taken.entries
+        return
+    if taken is not None and job.request.rearranges:
         verdict = judge(candidates(taken.entries), job.request)
         job.note(verdict.message)
         if job.shows_all:
@@ -197,7 +226,8 @@ def _draw_grid(p: Any, entries: Sequence[Entry], job: ScoredJob, service: Servic
         grid = host.grid_of([entry.image for entry in entries], p)
         if grid is None:
             return None, text
-        grid.info["parameters"] = text
+        if host.option("enable_pnginfo", True):
+            grid.info["parameters"] = text
         host.save_grid(grid, p, Sample(grid, text, entries[0].prompt, entries[0].seed))
     except Exception as error:
         job.note(f"no grid: {plain(error)}")
@@ -223,8 +253,7 @@ def put_aside(entry: Entry, job: ScoredJob, service: Service) -> None:
 
 def report(p: Any, processed: Any, job: ScoredJob, service: Service) -> None:
     """Tell the user and the API: sentences under the gallery, numbers in the answer's `info`."""
-    by_image = {id(final.image): final.score for final in job.finals}
-    scores = [getattr(image, SCORE_MARK, by_image.get(id(image))) for image in processed.images]
+    scores = [getattr(image, SCORE_MARK, None) for image in processed.images]
     answer: dict[str, Any] = {"scores": [_rounded(score, job.settings.decimals) for score in scores]}
     if job.scored_by:
         history = service.history(job.scored_by.label, job.scored_by.digest)
@@ -233,7 +262,9 @@ def report(p: Any, processed: Any, job: ScoredJob, service: Service) -> None:
         answer["percentiles"] = [_rounded(place, 3) for place in places]
     if job.notes:
         answer["note"] = ". ".join(job.notes)
-        processed.comments = f"{processed.comments or ''}ImageReward: {answer['note']}\n"
+        sentence = f"ImageReward: {answer['note']}"
+        processed.comments = f"{processed.comments or ''}{sentence}\n"
+        p.comment(sentence)  # for another script, which makes one result of many
         log.info(answer["note"])
     processed.extra_generation_params = {**readable(p.extra_generation_params), ANSWER: answer}
     if job.plot is not None:

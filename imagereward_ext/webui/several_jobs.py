@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imagereward_ext.webui import scoring
-from imagereward_ext.webui.arrangement import Entry, Final, Taken
+from imagereward_ext.webui.arrangement import Entry, Taken
 from imagereward_ext.webui.hires_for_passing import draft_then_hires
 from imagereward_ext.webui.options import Reading, Request
 from imagereward_ext.webui.score_fields import JOB_MARK
 from imagereward_ext.webui.scoring import PLAN_MARK, Plan, ScoredJob
 from imagereward_ext.webui.service import Service, plain
-from imagereward_ext.webui.verdict import Candidate, judge
+from imagereward_ext.webui.verdict import Candidate, floor, judge
 
 
 def run(p: Any, reading: Reading[Request], service: Service) -> Any:
@@ -22,7 +22,7 @@ def run(p: Any, reading: Reading[Request], service: Service) -> Any:
     if getattr(p, "txt2img_upscale", False):  # the gallery's hires button wants one image, and no other
         request = replace(request, until=0, hires_for_passing=False)
     gated = request.hires_for_passing and getattr(p, "enable_hr", False)
-    if (request.until or gated) and not reading.problems:
+    if (request.until or gated) and "limit" not in reading.senseless:
         request = replace(request, filter_low=True)
     if not request.until and not gated:
         setattr(p, PLAN_MARK, Plan(request, reading.problems))
@@ -63,14 +63,14 @@ class _Several:
                 self.notes.append(f"a later try failed: {plain(error)}")  # what is made already is kept
                 break
             number += 1
-            if self._passed() >= self.request.until or self._hopeless():
+            if self.job is None or self._passed() >= self.request.until or self._hopeless():
                 break
             self._settle_rejected()
         return self._conclude(number)
 
     def _attempt(self, offset: int) -> int:
         job = self._copy_with_seeds(offset)
-        plan = Plan(self.request, self.problems, collected=[])
+        plan = Plan(self.request, self.problems, collected=[], notes=self.notes)
         setattr(job, PLAN_MARK, plan)
         if self.gated:
             result, ran = draft_then_hires(job, plan, self.service)
@@ -79,7 +79,6 @@ class _Several:
         if self.first_result is None:
             self.first_result, self.first_job = result, ran
         self.entries += plan.collected or []
-        self.notes += plan.notes
         self.job = getattr(job, JOB_MARK, None) or self.job
         return len(job.all_prompts or [])
 
@@ -109,7 +108,7 @@ class _Several:
             if (
                 entry is not best
                 and entry.score is not None
-                and entry.score < self.request.limit
+                and entry.score < floor(self.request)
                 and self.job
             ):
                 scoring.put_aside(entry, self.job, self.service)
@@ -131,8 +130,7 @@ class _Several:
             return result
         # Settled ones come last: they are in no list any more, only in the count.
         verdict = judge([*scoring.candidates(self.entries), *self.settled], self.request)
-        for sentence in (*self.notes, verdict.message):
-            job.note(sentence)
+        job.note(verdict.message)
         if verdict.passed < self.request.until:
             why = "you stopped it" if self.service.host.stopped() else f"the cap is {self.request.tries}"
             made = f"{tries} tries" if tries > 1 else "one try"
@@ -146,7 +144,6 @@ class _Several:
             shown=tuple(index for index in verdict.shown if index in mine),
             rejected=tuple(index for index in verdict.rejected if index in mine),
         )
-        job.finals = [Final(entry.image, entry.score) for entry in self.entries]
         # The grid takes its file name and parameters from a job that has been run: the original never was.
         scoring.arrange(self.first_job, result, Taken(self.entries, []), lists, own, job, self.service)
         scoring.report(self.first_job, result, job, self.service)

@@ -29,11 +29,16 @@ class Verdict:
     message: str
 
 
+def floor(request: Request) -> float:
+    """Return the score from which an image passes: without a filter every one does."""
+    return request.limit if request.filter_low else -math.inf
+
+
 def judge(candidates: Sequence[Candidate], request: Request) -> Verdict:
     """Apply limit, best k and sorting. An image without a score is never rejected: nobody judged it."""
     values = [candidate.score for candidate in candidates]
     scores = {index: score for index, score in enumerate(values) if score is not None}
-    passing = selection.passing(values, request.limit if request.filter_low else -math.inf)
+    passing = selection.passing(values, floor(request))
     staying = _best(passing, candidates, request)
     rescued = not staying and request.keep_one and bool(scores)
     if rescued:

@@ -92,6 +92,18 @@ def test_images_that_another_script_replaced_are_found_by_their_place():
     assert names(e.image for e in take_apart(lists, finals, 1).entries) == ["i0", "i1 sharpened", "i2"]
 
 
+def test_texts_follow_the_order_into_which_another_script_put_the_list():
+    lists, finals = job(3, grid=False)
+    for items in (lists.images, lists.infotexts, lists.prompts, lists.seeds):
+        items.reverse()
+    entries = take_apart(lists, finals, 0).entries
+    assert [(e.image.name, e.infotext, e.seed, e.score) for e in entries] == [
+        ("i2", "text 2", 102, 2.0),
+        ("i1", "text 1", 101, 1.0),
+        ("i0", "text 0", 100, 0.0),
+    ]
+
+
 def test_lists_that_make_no_sense_are_left_alone():
     lists, finals = job(3)
     assert take_apart(lists_of(lists.images[:2], lists.infotexts, 3, first=1), finals, 0) is None

@@ -32,7 +32,7 @@ def test_axes_are_added_once_and_set_what_a_job_reads():
     p = SimpleNamespace()
     limit.apply(p, 0.5, [0.5])
     scorer.apply(p, "tiny", ["tiny"])
-    assert p._imagereward_overrides == {"limit": 0.5, "filter_low": True, "scorer": "tiny"}
+    assert p._imagereward_overrides == {"score": "On", "limit": 0.5, "filter_low": True, "scorer": "tiny"}
     assert scorer.cost > limit.cost and scorer.choices() == ["tiny"]
 
 

@@ -21,7 +21,10 @@ def service(tmp_path):
 
 
 def make_job(prompts=("a (red:1.2) fox",), **more):
+    comments = []
     return SimpleNamespace(
+        comments=comments,
+        comment=comments.append,
         prompts=list(prompts),
         prompt="the template",
         iteration=0,
@@ -40,7 +43,14 @@ def make(p, service, arguments=ON, count=1):
     for index, image in enumerate(images):
         p.batch_index = index
         scoring.score_image(p, image, service)
-    result = SimpleNamespace(
+    result = make_result(p, images)
+    scoring.conclude(p, result, service)
+    return result
+
+
+def make_result(p, images):
+    count = len(images)
+    return SimpleNamespace(
         images=list(images),
         infotexts=[f"text {n}" for n in range(count)],
         all_prompts=[*p.prompts],
@@ -54,8 +64,6 @@ def make(p, service, arguments=ON, count=1):
         subseed=0,
         extra_generation_params=p.extra_generation_params,
     )
-    scoring.conclude(p, result, service)
-    return result
 
 
 def field_texts(p, **context):
@@ -158,6 +166,61 @@ def test_an_axis_of_a_plot_overrides_the_request(service):
     p = make_job()
     setattr(p, plots.OVERRIDES_MARK, {"limit": 1e9, "filter_low": True})
     assert make(p, service).images == []
+
+
+def axis_option(label, type_, apply, **more):
+    return SimpleNamespace(label=label, apply=apply)
+
+
+@pytest.mark.parametrize(("limit", "left"), [(1e9, 0), (-1e9, 1), (float("nan"), 1)])
+def test_an_axis_of_ours_wants_scores_whatever_the_panel_says(service, limit, left):
+    host = SimpleNamespace(axis_options=[], AxisOption=axis_option)
+    plots.add_axes(host, list)
+    p = make_job()
+    host.axis_options[0].apply(p, limit, [limit])
+    result = make(p, service, arguments=[])
+    assert len(result.images) == left and len(service.current_history().scores()) == 1
+    assert ("nothing was filtered" in result.comments) == (limit != limit)
+
+
+def test_a_sentence_reaches_a_script_that_makes_one_result_of_many(service):
+    p = with_script("Prompts from file or textbox", make_job())
+    result = make(p, service, [{"score": True, "filter_low": True, "limit": 1e9}])
+    assert [f"{comment}\n" for comment in p.comments] == [result.comments] != [""]
+
+
+def test_an_image_that_another_script_replaced_has_its_score_in_the_answer(service):
+    p = make_job()
+    scoring.begin(p, ON, service)
+    scoring.score_image(p, picture(), service)
+    result = make_result(p, [picture(1)])
+    scoring.conclude(p, result, service)
+    assert result.extra_generation_params[ANSWER]["scores"][0] is not None
+
+
+def test_what_another_extension_made_unreadable_is_kept_for_a_script_of_several_jobs(service):
+    p = make_job(["a"] * 3)
+    plan = Plan(Request(filter_low=True, limit=1e9), collected=[])
+    setattr(p, PLAN_MARK, plan)
+    scoring.begin(p, [], service)
+    for _ in range(3):
+        scoring.score_image(p, picture(), service)
+    image = picture(1)
+    scoring.conclude(p, make_result(p, [image]), service)
+    assert [(entry.image, entry.score, entry.infotext) for entry in plan.collected] == [
+        (image, None, "text 0")
+    ]
+    assert "another extension changed the list" in plan.notes[0]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_grid_holds_its_parameters_only_where_the_user_wants_that(service, wanted):
+    grid = picture()
+    service.host.grid_of = lambda images, p: grid
+    service.host.grid_infotext = lambda p: "the grid's"
+    service.host.options["enable_pnginfo"] = wanted
+    make(make_job(), service, [{"score": True, "sort": True}])
+    assert grid.info.get("parameters") == ("the grid's" if wanted else None)
 
 
 def with_script(title, p):

@@ -1,11 +1,12 @@
 """Several jobs put together, over a host whose jobs are pictures and nothing else."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from imagereward_ext.webui import scoring, several_jobs
-from imagereward_ext.webui.options import Reading, Request
+from imagereward_ext.webui.options import Reading, Request, read
 from imagereward_ext.webui.score_fields import SCORE_MARK
 from imagereward_ext.webui.scoring import ANSWER
 from tests.tiny import picture
@@ -30,12 +31,14 @@ class Runner:
 def service(tmp_path):
     """A service over a host that draws one picture per seed, twice as large with hires fix."""
     service = make_service(tmp_path)
-    service.made = []
+    service.made, service.restored, service.saved = [], [], []
+    service.host.save_sample = lambda p, sample: p.do_not_save_samples or service.saved.append(sample.seed)
     service.fails_at = None
 
     def generate(p):
         if service.fails_at == len(service.made):
             raise RuntimeError("the host is out of memory")
+        service.restored.append(p.restore_faces)
         service.made.append((p.seed, p.subseed, p.enable_hr, getattr(p, "firstpass_image", None) is not None))
         count = p.batch_size * p.n_iter
         p.all_prompts = [p.prompt] * count
@@ -85,6 +88,8 @@ def make_job(service, **more):
         "batch_size": 2,
         "n_iter": 1,
         "steps": 2,
+        "restore_faces": True,
+        "comment": lambda sentence: None,
         "enable_hr": False,
         "hr_second_pass_steps": 0,
         "do_not_save_grid": False,
@@ -120,6 +125,21 @@ def test_tries_continue_the_seeds(service):
 def test_with_variation_only_the_variation_seeds_continue(service):
     run(service, make_job(service, subseed_strength=0.3), limit=-1e9, until=3, tries=9)
     assert [(seed, subseed) for seed, subseed, *_ in service.made] == [(10, 500), (10, 502)]
+
+
+@pytest.mark.parametrize("enable_hr", [False, True])
+def test_a_limit_without_sense_rejects_nothing(service, enable_hr):
+    reading = read(Request, {"limit": "low", "until": 6, "tries": 9, "hires_for_passing": True})
+    reading = replace(reading, values=replace(reading.values, limit=1e9))  # whatever the default is
+    result = several_jobs.run(make_job(service, enable_hr=enable_hr), reading, service)
+    assert result.all_seeds == [10, 11, 12, 13, 14, 15] and "nothing was filtered" in note(result)
+    assert {image.size for image in result.images} == {(96, 80) if enable_hr else (48, 40)}
+
+
+def test_another_value_without_sense_leaves_the_limit_alone(service):
+    reading = read(Request, {"limit": 1e9, "until": 1, "tries": 2, "sort": "perhaps"})
+    result = several_jobs.run(make_job(service), reading, service)
+    assert len(service.made) == 2 and result.images == [] and "Sort by score" in note(result)
 
 
 def test_the_cap_ends_it(service):
@@ -168,12 +188,17 @@ def test_a_skipped_try_is_followed_by_the_next(service):
     result = run(service, limit=-1e9, until=2, tries=9)
     assert [seed for seed, *_ in service.made] == [10, 12]
     assert len(result.images) == 4 and "without a score nothing can pass" not in note(result)
+    assert "cut short" in note(result), "what an earlier try had to say is said"
 
 
 def test_a_skipped_small_image_gets_no_second_pass(service):
     service.host.cut_short = True
     result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
     assert [hires for _, _, hires, _ in service.made] == [False] and len(result.images) == 2
+    assert service.saved == [], "the host saves no half-finished image either"
+    service.host.options["save_incomplete_images"] = True
+    run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
+    assert service.saved == [10, 11]
 
 
 def test_the_gallerys_hires_button_makes_one_image(service):
@@ -201,6 +226,8 @@ def test_hires_only_for_what_passes(service):
     assert first == (10, 500, False, False), "one small job"
     assert [(hires, started) for _, _, hires, started in others] == [(True, True)] * 2
     assert p.scripts.painted == 2, "other scripts see the finished images only"
+    assert service.restored[-3:] == [False, True, True], "and so does the face restoration"
+    assert len(service.saved) == 2, "the small ones that failed; the host saves the others itself"
     assert {image.size for image in result.images} <= {(96, 80)}
     assert "of 4 passed" in note(result)
 
@@ -211,9 +238,47 @@ def test_hires_that_fails_keeps_the_small_images(service):
     assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]
     assert result.all_seeds == [10, 11, 12]
     assert "hires fix failed, so the rest stays small" in note(result)
+    assert service.saved == [11, 12]
 
 
 def test_stopping_between_hires_jobs_keeps_the_small_images(service):
     service.host.stop_after = 2
     result = run(service, make_job(service, batch_size=3, enable_hr=True), limit=-1e9, hires_for_passing=True)
     assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]
+    assert service.saved == [11, 12]
+
+
+def test_stopping_as_a_hires_job_begins_keeps_the_small_image(service):
+    original = service.host.generate
+
+    def generate(p):
+        if p.enable_hr:
+            p.n_iter, service.host.stop = 0, True
+        return original(p)
+
+    service.host.generate = generate
+    result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
+    assert [image.size for image in result.images] == [(48, 40)] * 2 and result.all_seeds == [10, 11]
+
+
+def test_a_full_disk_costs_no_small_image(service):
+    def refuse(p, sample):
+        raise OSError("no space left on device")
+
+    service.host.save_sample = refuse
+    result = run(service, make_job(service, enable_hr=True), limit=1e9, keep_one=True, hires_for_passing=True)
+    assert [image.size for image in result.images] == [(48, 40)]
+    assert note(result).count("a small image was not saved: OSError: no space left on device") == 1
+
+
+def test_a_grid_is_drawn_although_nothing_passed_in_the_first_try(service):
+    grids = []
+    service.host.grid_of = lambda images, p: grids.append(p.do_not_save_grid)
+    run(service, make_job(service, enable_hr=True), limit=1e9, hires_for_passing=True)
+    assert grids == [False]
+
+
+def test_without_the_always_on_script_there_is_one_job(service):
+    service.host.generate = lambda p: service.made.append(p.seed) or SimpleNamespace(images=[picture()])
+    p = make_job(service, all_prompts=["a"])
+    assert len(run(service, p, until=3, tries=9).images) == 1 and service.made == [10]
