@@ -60,7 +60,7 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
             _save(small, entry, plan, service, cut_short=skipped and entry.score is None)
             plan.collected.append(entry)
     ran.batch_size = job.batch_size  # the grid of all of them has as many rows as if it were one job
-    setattr(job, JOB_MARK, getattr(ran, JOB_MARK, None))
+    setattr(job, JOB_MARK, scoring.later(draft, getattr(ran, JOB_MARK, None)))
     return result, ran
 
 

@@ -138,6 +138,14 @@ def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
     setattr(p, JOB_MARK, job)
 
 
+def later(before: ScoredJob | None, job: ScoredJob | None) -> ScoredJob | None:
+    """Return the later one of two jobs; it speaks for both, even if it was stopped before it scored anything."""
+    if job is None or before is None:
+        return job or before
+    job.scored_by = job.scored_by or before.scored_by
+    return job
+
+
 def job_of(p: Any) -> ScoredJob | None:
     """Return the job that is being scored, if this is the host's own object of it and it is not over."""
     job: ScoredJob | None = getattr(p, JOB_MARK, None)

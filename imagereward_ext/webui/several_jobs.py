@@ -79,7 +79,7 @@ class _Several:
         if self.first_result is None:
             self.first_result, self.first_job = result, ran
         self.entries += plan.collected or []
-        self.job = getattr(job, JOB_MARK, None) or self.job
+        self.job = scoring.later(self.job, getattr(job, JOB_MARK, None))
         return len(job.all_prompts or [])
 
     def _copy_with_seeds(self, offset: int) -> Any:

@@ -191,6 +191,20 @@ def test_a_skipped_try_is_followed_by_the_next(service):
     assert "cut short" in note(result), "what an earlier try had to say is said"
 
 
+@pytest.mark.parametrize("enable_hr", [False, True])
+def test_the_answer_names_the_scorer_even_if_the_last_job_scored_nothing(service, enable_hr):
+    original = service.host.generate
+
+    def generate(p):
+        service.host.cut_short = bool(service.made)
+        return original(p)
+
+    service.host.generate = generate
+    p = make_job(service, enable_hr=enable_hr, batch_size=1)
+    result = run(service, p, limit=-1e9, until=2, tries=2, hires_for_passing=True)
+    assert result.extra_generation_params[ANSWER]["scorer"] == "ImageReward"
+
+
 def test_a_skipped_small_image_gets_no_second_pass(service):
     service.host.cut_short = True
     result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
