@@ -13,6 +13,7 @@ import pytest
 import requests
 from PIL import Image
 
+from imagereward_ext.metadata import records
 from tests.webui.test_scenarios import ANSWER, ON, fields, scores
 
 pytestmark = pytest.mark.browser
@@ -385,6 +386,31 @@ def test_extras_score_an_image_by_its_own_prompt(page, webui, tmp_path):
     again = webui.post("/imagereward/v1/score", images=[_base64(made)], prompts="a red fox, in snow")
     assert float(said["ImageReward"]) == round(again["scores"][0], 4)
     assert said["Seed"] == "77" and ANSWER not in answer.info["extra_generation_params"]
+
+
+@pytest.mark.parametrize("format_", ["png", "jpg"])
+def test_extras_score_a_whole_folder_and_the_scores_can_be_read_again(page, webui, tmp_path, format_):
+    webui.settings(samples_format=format_, imagereward_decimals=3)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    _, path = saved_image(webui, "plain.png")
+    path.rename(folder / "1.png")
+    Image.radial_gradient("L").resize((64, 64)).convert("RGB").save(folder / "2.png")
+    open_tab(page, "Extras")
+    page.locator("#mode_extras button", has_text="Batch from Directory").first.click()
+    for name, place in {"input": folder, "output": tmp_path / "out"}.items():
+        page.fill(f"#extras_batch_{name}_dir textarea, #extras_batch_{name}_dir input", str(place))
+    page.locator("#imagereward-extras-enable input").check()
+    page.fill("#imagereward-extras-prompt textarea, #imagereward-extras-prompt input", "a blue sea")
+    page.click("#extras_generate")
+    deadline = time.monotonic() + 60
+    while len(made := sorted((tmp_path / "out").glob(f"*.{format_}"))) < 2 and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
+    for path, prompt in zip(made, ["a red fox, in snow", "a blue sea"], strict=True):
+        (mark,) = records.read(path).marks()
+        image = folder / path.with_suffix(".png").name  # what was scored; a JPEG is a little different
+        again = webui.post("/imagereward/v1/score", images=[_base64(image)], prompts=prompt)
+        assert mark.value == round(again["scores"][0], 3)
 
 
 def _base64(path: Path) -> str:

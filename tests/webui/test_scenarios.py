@@ -473,15 +473,41 @@ def test_a_plot_shows_scores_in_its_cells_and_means_with_its_grid(webui):
     assert len(columns.split(" | ")) == 3
 
 
-def test_our_axes_are_there_once(webui):
+LIMIT_AXIS, SCORER_AXIS = "[ImageReward] Lower score limit", "[ImageReward] Scorer"
+
+
+def axes(webui):
+    """List the axes of the host's plot."""
     for script in webui.get("/sdapi/v1/script-info"):
-        if script["name"] == "x/y/z plot":
-            choices = script["args"][0]["choices"]
-            assert (
-                choices.count("[ImageReward] Lower score limit") == choices.count("[ImageReward] Scorer") == 1
-            )
-            return
+        if script["name"] == "x/y/z plot" and not script["is_img2img"]:
+            return script["args"][0]["choices"]
     pytest.skip("this host has no X/Y/Z plot")
+
+
+def test_our_axes_are_there_once(webui):
+    assert [axes(webui).count(axis) for axis in (LIMIT_AXIS, SCORER_AXIS)] == [1, 1]
+
+
+def plot_along(webui, axis, values):
+    wanted = {"X type": axes(webui).index(axis), "X values": values, "Y type": 0, "Z type": 0}
+    wanted |= {"Include Sub Images": True, "Use text inputs instead of dropdowns": True}
+    arguments = plot_arguments(webui, wanted)
+    return webui.txt2img(script_name="X/Y/Z plot", script_args=arguments, seed=7, save_images=True)
+
+
+def test_an_axis_of_limits_scores_and_filters_each_cell(webui):
+    answer = plot_along(webui, LIMIT_AXIS, "-1000, 1000")
+    _, kept, blank = answer.images
+    assert "ImageReward: " in answer.info["infotexts"][1] and pixels(kept) != pixels(blank)
+    assert [path.parent.name == "rejected" for path in webui.files()].count(True) == 1
+
+
+def test_an_axis_of_scorers_scores_each_cell_by_its_own(webui):
+    if webui.scorers is None:
+        pytest.skip("needs a second scorer in the host")
+    first, second = plot_along(webui, SCORER_AXIS, "tiny, other").info["infotexts"][1:]
+    assert "ImageReward: " in first and "Other: " not in first
+    assert "Other: " in second and "ImageReward: " not in second
 
 
 def test_both_scripts_are_registered_once_per_tab_under_different_titles(webui):
