@@ -153,7 +153,7 @@ class TrainingConfig:
 
     # ---- the optimiser
     learning_rate: float = _setting(
-        1e-4, "Learning rate", "1e-5 is for a whole UNet; a LoRA takes more", "Optimiser", 1e-8, 1
+        3e-4, "Learning rate", "1e-5 is for a whole UNet; a LoRA takes more", "Optimiser", 1e-8, 1
     )
     updates: int = _setting(100, "Updates", "optimiser steps", "Optimiser", 1, 1_000_000)
     batch: int = _setting(64, "Batch", "images per update, over all devices", "Optimiser", 1, 65_536)

@@ -118,7 +118,7 @@ def test_strengths_are_the_engines_defaults_and_around():
     gentle, strong = form.strength_values("gentle"), form.strength_values("strong")
     for key in normal:
         assert gentle[key] < normal[key] < strong[key]
-    assert "50 updates at a learning rate of 5e-05" in form.strength_text("gentle", {})
+    assert "50 updates at a learning rate of 0.0001" in form.strength_text("gentle", {})
     own = form.strength_text("gentle", {"updates": 7.0, "learning_rate": "5e-5"})
     assert own == "gentle, with your own numbers: 7 updates at a learning rate of 5e-05"
     assert form.strength_text("gentle", {"updates": "many"}) == form.strength_text("gentle", {})

@@ -28,7 +28,7 @@ class Strength:
     learning_rate: float
 
 
-STRENGTHS = {"gentle": Strength(0.5, 0.5), NORMAL: Strength(1, 1), "strong": Strength(2, 2)}
+STRENGTHS = {"gentle": Strength(0.5, 1 / 3), NORMAL: Strength(1, 1), "strong": Strength(2, 2)}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def strength_values(strength: str) -> dict[str, Any]:
     factors, engine = STRENGTHS[strength], engine_settings()
     return {
         "updates": round(engine["updates"].default * factors.updates),
-        "learning_rate": engine["learning_rate"].default * factors.learning_rate,
+        "learning_rate": float(f"{engine['learning_rate'].default * factors.learning_rate:.3g}"),
     }
 
 
