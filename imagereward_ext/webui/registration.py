@@ -38,7 +38,7 @@ def _on_before_ui() -> None:
         saved_files.add_file_name_token(
             images.FilenameGenerator,
             getattr(images, "NOTHING_AND_SKIP_PREVIOUS_TEXT", None),
-            lambda: service().settings().decimals,
+            service(),
         )
 
 

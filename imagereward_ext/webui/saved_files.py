@@ -72,24 +72,24 @@ def add_rows(
         file.write(rows.getvalue().encode("utf-8"))
 
 
-def add_file_name_token(generator: Any, nothing: Any, decimals: Callable[[], int]) -> None:
+def add_file_name_token(generator: Any, nothing: Any, service: Service) -> None:
     """Let file name patterns hold `[imagereward]`, the score of the image that is being saved."""
 
     def token(namer: Any) -> Any:
-        score = score_of(getattr(namer, "image", None), getattr(namer, "p", None))
-        return nothing if score is None else rounded(score, decimals())
+        score = score_of(getattr(namer, "image", None), getattr(namer, "p", None), service.host.text_of)
+        return nothing if score is None else rounded(score, service.settings().decimals)
 
     generator.replacements["imagereward"] = token
 
 
-def score_of(image: Any, p: Any) -> float | None:
+def score_of(image: Any, p: Any, text_of: Callable[[Any], str]) -> float | None:
     """Find the score of an image in hand: by its mark, by its job, or from its own text (the Save button)."""
     score = getattr(image, SCORE_MARK, None)
     if score is not None:
         return float(score)
-    if getattr(p, JOB_MARK, None) is not None:
+    if image is None or getattr(p, JOB_MARK, None) is not None:
         return None  # a grid or a mask of a scored job
-    marks = find_marks((getattr(image, "info", None) or {}).get(PARAMETERS) or "")
+    marks = find_marks(text_of(image))
     return marks[0].value if marks else None
 
 

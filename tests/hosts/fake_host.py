@@ -9,6 +9,7 @@ from typing import Any
 from PIL import ImageFont
 
 from imagereward_ext.hosts import Checkpoint, Host, Sample
+from imagereward_ext.metadata import exif
 
 
 class FakeHost(Host):
@@ -83,7 +84,8 @@ class FakeHost(Host):
         return False
 
     def text_of(self, image: Any) -> str:
-        return str(image.info.get("parameters", ""))
+        block = image.info.get("exif", b"").removeprefix(exif.PREFIX)
+        return image.info.get("parameters") or (exif.user_comment(block) if block else "")
 
     def font(self, size: int) -> Any:
         return ImageFont.load_default()

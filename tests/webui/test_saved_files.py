@@ -1,9 +1,12 @@
 import csv
+import io
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
+from imagereward_ext.metadata import exif
 from imagereward_ext.metadata.score_mark import ScoreMark, find_marks
 from imagereward_ext.webui import saved_files
 from imagereward_ext.webui.arrangement import Final
@@ -162,13 +165,23 @@ def test_nothing_else_is_in_the_table(service, tmp_path, case):
 def test_the_file_name_token(service):
     generator = SimpleNamespace(replacements={})
     nothing = object()
-    add_file_name_token(generator, nothing, lambda: 2)
+    service.host.options["imagereward_decimals"] = 2
+    add_file_name_token(generator, nothing, service)
     token = generator.replacements["imagereward"]
     image = picture()
     assert token(SimpleNamespace(image=image, p=None)) is nothing
     image.info["parameters"] = MARKED  # what the Save button reads back
     assert token(SimpleNamespace(image=image, p=None)) == "0.50"
+    assert token(SimpleNamespace(image=as_jpeg(image), p=None)) == "0.50"
     setattr(image, SCORE_MARK, -1.0)
     assert token(SimpleNamespace(image=image, p=None)) == "-1.00"
-    assert score_of(picture(), scored_job(service, picture())) is None
-    assert saved_files.score_of(None, None) is None
+    assert score_of(picture(), scored_job(service, picture()), str) is None
+    assert saved_files.score_of(None, None, str) is None
+
+
+def as_jpeg(image):
+    """Return the image as the Save button of a host that saves JPEG reads it: its text is in the EXIF."""
+    buffer = io.BytesIO()
+    comment = exif.PREFIX + exif.with_user_comment(b"", image.info["parameters"])
+    image.save(buffer, "JPEG", exif=comment)
+    return Image.open(buffer)
