@@ -13,7 +13,7 @@ from imagereward_ext.hosts import Sample
 from imagereward_ext.webui import scoring
 from imagereward_ext.webui.arrangement import Entry
 from imagereward_ext.webui.score_fields import JOB_MARK
-from imagereward_ext.webui.scoring import PLAN_MARK, Plan
+from imagereward_ext.webui.scoring import PLAN_MARK, Plan, ScoredJob
 from imagereward_ext.webui.service import Service, plain
 from imagereward_ext.webui.verdict import floor
 
@@ -29,9 +29,8 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
     job.all_prompts = small.all_prompts
     if drafts.collected is None or plan.collected is None:
         return result, ran
-    draft = getattr(small, JOB_MARK, None)
     # Without a score nobody judged it, so it passes; but what the user skipped is worth no further work.
-    skipped = draft is not None and draft.cut_short
+    skipped = _cut_short(small)
     passing = [
         entry
         for entry in drafts.collected
@@ -52,7 +51,8 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
         except Exception as error:
             failed = True
             plan.note(f"hires fix failed, so the rest stays small: {plain(error)}")
-        if len(plan.collected) > known:  # stopped at its very start, a job makes nothing
+        # Stopped at its very start, a job makes nothing; stopped later, it makes nothing that is finished.
+        if len(plan.collected) > known and not _cut_short(large):
             grown.append(entry)
     small.do_not_save_samples = job.do_not_save_samples
     for entry in drafts.collected:
@@ -60,8 +60,13 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
             _save(small, entry, plan, service, cut_short=skipped and entry.score is None)
             plan.collected.append(entry)
     ran.batch_size = job.batch_size  # the grid of all of them has as many rows as if it were one job
-    setattr(job, JOB_MARK, scoring.later(draft, getattr(ran, JOB_MARK, None)))
+    setattr(job, JOB_MARK, scoring.later(getattr(small, JOB_MARK, None), getattr(ran, JOB_MARK, None)))
     return result, ran
+
+
+def _cut_short(job: Any) -> bool:
+    mark: ScoredJob | None = getattr(job, JOB_MARK, None)
+    return mark is not None and mark.cut_short
 
 
 def _draft_job(job: Any, drafts: Plan, service: Service) -> Any:

@@ -396,11 +396,13 @@ def test_interrupt_ends_the_tries_and_unfinished_images_are_not_filtered(webui):
     assert len(webui.files()) < 500
 
 
-def wait_for_progress(webui):
+def wait_for_progress(webui, said=""):
+    """Wait until something is being sampled, and the line beside the progress bar says so."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        state = webui.get("/sdapi/v1/progress", skip_current_image=True)["state"]
-        if state["job"] and state["sampling_step"] > 0:
+        progress = webui.get("/sdapi/v1/progress", skip_current_image=True)
+        state = progress["state"]
+        if state["job"] and state["sampling_step"] > 0 and said in (progress["textinfo"] or ""):
             return
         time.sleep(0.01)
     raise AssertionError("nothing was sampled")
@@ -433,6 +435,23 @@ def test_hires_fix_only_for_what_passes(webui, upscaler):
         passed = float(fields(text)["ImageReward"]) >= limit
         assert passed == (path.parent.name != "rejected"), "the last word has the score of the finished image"
     assert sorted(seeds_of(Image.open(path).info["parameters"] for path in large)) == sorted(wanted)
+
+
+def test_interrupt_in_the_second_pass_costs_no_finished_small_image(webui):
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    hires |= {"hr_second_pass_steps": 100, "hr_additional_modules": ["Use same choices"]}
+    answers = []
+    request = {**FIVE, **hires, **chosen(limit=-1e9, hires_for_passing=True)}
+    thread = threading.Thread(target=lambda: answers.append(webui.txt2img(**request)))
+    thread.start()
+    wait_for_progress(webui, "Hires fix for image 1 of 4")
+    webui.request("POST", "/sdapi/v1/interrupt")
+    thread.join(timeout=120)
+    (answer,) = answers
+    small = [path for path in webui.files() if Image.open(path).size == (64, 64)]
+    assert sorted(seeds_of(Image.open(path).info["parameters"] for path in small)) == [40, 41, 42, 43]
+    first = answer.info["index_of_first_image"]
+    assert [image.size for image in answer.images[first:]].count((64, 64)) == 4
 
 
 # ---- other scripts
@@ -524,6 +543,9 @@ def test_a_limit_without_sense_costs_no_image(webui, limit):
     answer = webui.txt2img(**FIVE, **chosen(filter_low=True, limit=limit))
     assert len(answer.images) == 5 and None not in scores(answer)[1:]
     assert "nothing was filtered" in note(answer)
+    answer = webui.txt2img(**{**FIVE, "n_iter": 1}, **chosen(limit=limit, until=8, tries=4))
+    assert answer.info["all_seeds"] == list(range(40, 48)) and "nothing was filtered" in note(answer)
+    assert not any(path.parent.name == "rejected" for path in webui.files())
 
 
 @pytest.mark.parametrize(

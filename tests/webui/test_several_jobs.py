@@ -275,6 +275,19 @@ def test_stopping_as_a_hires_job_begins_keeps_the_small_image(service):
     assert [image.size for image in result.images] == [(48, 40)] * 2 and result.all_seeds == [10, 11]
 
 
+def test_a_hires_job_that_is_cut_short_costs_no_finished_small_image(service):
+    original = service.host.generate
+
+    def generate(p):
+        service.host.cut_short = service.host.stop = p.enable_hr
+        return original(p)
+
+    service.host.generate = generate
+    result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
+    assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]
+    assert service.saved == [10, 11], "the host saves no half-finished image"
+
+
 def test_a_full_disk_costs_no_small_image(service):
     def refuse(p, sample):
         raise OSError("no space left on device")
