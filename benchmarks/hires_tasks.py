@@ -33,20 +33,20 @@ def accepted(images: int, steps: int, hires_first: bool) -> dict[str, Any]:
     script_callbacks.on_image_saved(lambda params: saved.append(params.image))
 
     def make(hires: bool, **wish: Any) -> list[float]:
-        from demo.once import ALWAYS_ON_TITLE
         from imagereward_ext.metadata import records
+        from imagereward_ext.webui.scoring_script import ImageRewardScript
 
         saved.clear()
         hires_settings = {
             "enable_hr": True,
             "hr_scale": 2,
             "hr_upscaler": "Latent",
-            "denoising_strength": 0.5,
+            "denoising_strength": 0.7,  # the WebUI's own default
         }
         request = Txt2ImgRequest(
             prompt="a large red circle on a blue background", n_iter=images, seed=1, steps=steps,
             cfg_scale=start.GUIDANCE, width=size, height=size, save_images=True, send_images=False,
-            alwayson_scripts={ALWAYS_ON_TITLE: {"args": [{"score": "On", "scorer": start.SCORER, **wish}]}},
+            script_name=ImageRewardScript().title(), script_args=[{"scorer": start.SCORER, **wish}],
             **(hires_settings if hires else {}),
         )  # fmt: skip
         api.text2imgapi(request)
