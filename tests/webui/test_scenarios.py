@@ -202,6 +202,22 @@ def test_decimals_are_a_setting(webui):
     assert len(fields(answer.info["infotexts"][0])["ImageReward"].split(".")[1]) == 2
 
 
+def test_the_place_among_ones_own_can_be_written_for_other_browsers(webui):
+    if webui.process is None:
+        pytest.skip("needs the host's data folder")
+    webui.settings(imagereward_aesthetic_score=True)
+    told = webui.txt2img(alwayson_scripts=ON).info["extra_generation_params"][ANSWER]
+    history = webui.process.data / "imagereward" / f"scores-ImageReward-{told['hash']}.txt"
+    before = history.read_bytes()
+    history.write_text("-5.00000\n" * 300 + "+5.00000\n" * 100)
+    try:
+        answer = webui.txt2img(alwayson_scripts=ON)
+    finally:
+        history.write_bytes(before)
+    assert fields(answer.info["infotexts"][0])["aesthetic_score"] == "7.5"
+    assert answer.info["extra_generation_params"][ANSWER]["percentiles"] == pytest.approx([0.75], abs=0.003)
+
+
 def test_another_scorer_writes_under_its_own_name(webui):
     if webui.scorers is None:
         pytest.skip("needs a second scorer in the host")
