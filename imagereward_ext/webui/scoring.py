@@ -244,19 +244,24 @@ def _draw_grid(p: Any, entries: Sequence[Entry], job: ScoredJob, service: Servic
 
 
 def put_aside(entry: Entry, job: ScoredJob, service: Service) -> None:
-    """Move or delete the file of a rejected image; a failure leaves it where it is and says so."""
-    saved = getattr(entry.image, "already_saved_as", None)
-    if not saved:
-        return
+    """Move or delete the files of a rejected image and its masks; a failure leaves them there and says so."""
     try:
-        if job.request.rejected == TO_FOLDER:
-            folder = rejected_files.folder_for(Path(saved), job.settings.rejected_folder)
-            entry.image.already_saved_as = str(rejected_files.move(Path(saved), folder))
-        elif job.request.rejected == DISCARD:
-            rejected_files.discard(Path(saved))
-            del entry.image.already_saved_as
+        for image in (entry.image, *entry.companions):
+            _put_file_aside(image, job)
     except ImageRewardError as error:
         job.note(str(error))
+
+
+def _put_file_aside(image: Any, job: ScoredJob) -> None:
+    saved = getattr(image, "already_saved_as", None)
+    if not saved:
+        return
+    if job.request.rejected == TO_FOLDER:
+        folder = rejected_files.folder_for(Path(saved), job.settings.rejected_folder)
+        image.already_saved_as = str(rejected_files.move(Path(saved), folder))
+    elif job.request.rejected == DISCARD:
+        rejected_files.discard(Path(saved))
+        del image.already_saved_as
 
 
 def report(p: Any, processed: Any, job: ScoredJob, service: Service) -> None:

@@ -253,6 +253,20 @@ def test_what_a_script_that_draws_its_own_grid_rejects_still_moves(service, tmp_
     assert image.already_saved_as == str(tmp_path / "rejected" / "one.png")
 
 
+def test_the_saved_masks_of_a_rejected_image_go_with_it(service, tmp_path):
+    service.host.masks_per_image = lambda p: 1
+    p = make_job()
+    scoring.begin(p, [{"score": True, "filter_low": True, "limit": 1e9}], service)
+    pictures = [picture(1), picture(2)]
+    for image, name in zip(pictures, ("one.png", "one-mask.png"), strict=True):
+        image.already_saved_as = str(tmp_path / name)
+        image.save(image.already_saved_as)
+    scoring.score_image(p, pictures[0], service)
+    scoring.conclude(p, make_result(p, pictures), service)
+    assert sorted(path.name for path in (tmp_path / "rejected").iterdir()) == ["one-mask.png", "one.png"]
+    assert not list(tmp_path.glob("*.png"))
+
+
 def test_prompts_from_a_file_are_filtered_like_jobs_of_their_own(service):
     p = with_script("Prompts from file or textbox", make_job(["a"] * 3))
     assert make(p, service, [{"score": True, "filter_low": True, "limit": 1e9}], count=3).images == []
