@@ -33,13 +33,8 @@ def _on_before_ui() -> None:
         if hasattr(data.module, "axis_options") and hasattr(data.module, "AxisOption"):
             plots.add_axes(data.module, service().names)
             break
-    images.FilenameGenerator.replacements.pop("imagereward", None)  # the class outlives "Reload UI"
-    if service().settings().file_name_token:
-        saved_files.add_file_name_token(
-            images.FilenameGenerator,
-            getattr(images, "NOTHING_AND_SKIP_PREVIOUS_TEXT", None),
-            service(),
-        )
+    nothing = getattr(images, "NOTHING_AND_SKIP_PREVIOUS_TEXT", None)
+    saved_files.offer_file_name_token(images.FilenameGenerator, nothing, service())
 
 
 def _on_after_component(component: Any, **arguments: Any) -> None:

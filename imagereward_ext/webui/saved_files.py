@@ -72,8 +72,11 @@ def add_rows(
         file.write(rows.getvalue().encode("utf-8"))
 
 
-def add_file_name_token(generator: Any, nothing: Any, service: Service) -> None:
-    """Let file name patterns hold `[imagereward]`, the score of the image that is being saved."""
+def offer_file_name_token(generator: Any, nothing: Any, service: Service) -> None:
+    """Let file name patterns hold `[imagereward]`, the score of the image that is being saved, if that is wanted."""
+    if not service.settings().file_name_token:
+        generator.replacements.pop("imagereward", None)  # from before "Reload UI", which the class outlives
+        return
 
     def token(namer: Any) -> Any:
         score = score_of(getattr(namer, "image", None), getattr(namer, "p", None), service.host.text_of)

@@ -43,6 +43,9 @@ def test_cells_of_one_plot_share_it_and_the_next_plot_is_another():
     assert plots.plot_of(job("Prompt matrix"), first) is None
     assert plots.plot_of(SimpleNamespace(script_args=(0,), scripts=None), first) is None
     assert plots.plot_of(SimpleNamespace(), first) is None
+    assert plots.plot_of(SimpleNamespace(script_args={}, scripts=None), first) is None, (
+        "as a host's job begins"
+    )
 
 
 def test_the_grid_is_made_of_copies_with_scores_and_its_cells_are_remembered():

@@ -14,9 +14,9 @@ from imagereward_ext.webui.options import Request, Settings
 from imagereward_ext.webui.plots import PLOT_MARK, Plot
 from imagereward_ext.webui.saved_files import (
     EXTRAS_MARK,
-    add_file_name_token,
     after_saved,
     before_saved,
+    offer_file_name_token,
     score_of,
 )
 from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK
@@ -166,7 +166,7 @@ def test_the_file_name_token(service):
     generator = SimpleNamespace(replacements={})
     nothing = object()
     service.host.options["imagereward_decimals"] = 2
-    add_file_name_token(generator, nothing, service)
+    offer_file_name_token(generator, nothing, service)
     token = generator.replacements["imagereward"]
     image = picture()
     assert token(SimpleNamespace(image=image, p=None)) is nothing
@@ -177,6 +177,9 @@ def test_the_file_name_token(service):
     assert token(SimpleNamespace(image=image, p=None)) == "-1.00"
     assert score_of(picture(), scored_job(service, picture()), str) is None
     assert saved_files.score_of(None, None, str) is None
+    service.host.options["imagereward_file_name_token"] = False
+    offer_file_name_token(generator, nothing, service)
+    assert generator.replacements == {}
 
 
 def as_jpeg(image):
