@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
                 _File.of(file, options.weights_dir) for file in (entry.weights, *entry.companions.values())
             ]
             results.add(_values(entry, files, options.output), "\n".join(_block(entry, files)))
-        for name, folder in locate.model_folders(options.weights_dir).items():
+        own = locate.model_folders(options.weights_dir)
+        for name, folder in {**locate.demo_models(), **own}.items():
             try:
                 label = read_config(folder).label
             except WeightsError as error:
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
                 failed = True
             else:
                 values = {"name": name, "label": label, "ready": True, "files": str(folder)}
-                results.add(values, f"{name}\n  your own, stored as {label!r}: {folder}")
+                whose = "your own" if name in own else "the demo's"
+                results.add(values, f"{name}\n  {whose}, stored as {label!r}: {folder}")
     if options.output == "lines":
         print("\n".join(_places(options.weights_dir)))
     return SOME_FAILED if failed else ALL_GOOD

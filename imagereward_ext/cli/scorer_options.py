@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagereward_ext.cli.messages import say
+from imagereward_ext.weights import locate
 from imagereward_ext.weights.catalogue import DEFAULT
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def add_weights_options(group: argparse._ActionsContainer, *, can_download: bool
 
 def load_chosen_scorer(options: argparse.Namespace) -> Scorer:
     """Load what the options name; downloads show a bar only where there is a terminal."""
+    locate.resolve(options.scorer, options.weights_dir)  # a wrong name is told before torch takes its seconds
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from imagereward_ext.scorers import load_scorer

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from imagereward_ext.errors import UsageError, WeightsError
+from imagereward_ext.errors import WeightsError
 from imagereward_ext.scorers import placement
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.placement import Placement
@@ -127,20 +127,10 @@ def find_source(
     """Find (or bring) the files of a scorer without opening them."""
     report = report or (lambda message: None)
     place = Path(folder).expanduser() if folder else None
-    path = Path(name).expanduser()
-    if (path / model_folder.CONFIG_NAME).is_file():
-        return _from_folder(path, report, place, download)
-    if path.is_file():
-        return _from_file(path, report, place, download)
-    if (entry := catalogue.find_entry(name)) is not None:
-        return _from_catalogue(entry, report, place, download)
-    own = locate.model_folders(place)
-    if name in own:
-        return _from_folder(own[name], report, place, download)
-    if path.exists() or len(path.parts) > 1:
-        reason = "it has no config.json" if path.exists() else "it does not exist"
-        raise UsageError(f"{name} is neither a weights file nor a model folder: {reason}")
-    raise UsageError(f"no scorer is called {name!r}; there are {', '.join([*catalogue.ENTRIES, *own])}")
+    found = locate.resolve(name, place)
+    if isinstance(found, Entry):
+        return _from_catalogue(found, report, place, download)
+    return (_from_folder if found.is_dir() else _from_file)(found, report, place, download)
 
 
 def _from_catalogue(entry: Entry, report: Report, folder: Path | None, download: bool) -> Source:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from imagereward_ext.errors import UsageError
 from imagereward_ext.weights import catalogue, locate, model_folder
+from imagereward_ext.weights.catalogue import Entry
 from imagereward_ext.weights.tensors import is_pickle, open_tensors
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
@@ -16,15 +18,13 @@ IN_32_BIT = 4  # bytes
 
 def size_of(name: str, folder: Path | str | None = None) -> int:
     """Return the bytes of a scorer's weights in 32 bit; 0 for one that nobody knows, which loading will say."""
-    path = Path(name).expanduser()
-    if (path / model_folder.CONFIG_NAME).is_file():
-        return _of_folder(path, folder)
-    if path.is_file():
-        return _of_file(path)
-    if (entry := catalogue.find_entry(name)) is not None:
-        return entry.size_in_bytes
-    own = locate.model_folders(folder)
-    return _of_folder(own[name], folder) if name in own else 0
+    try:
+        found = locate.resolve(name, folder)
+    except UsageError:
+        return 0
+    if isinstance(found, Entry):
+        return found.size_in_bytes
+    return _of_folder(found, folder) if found.is_dir() else _of_file(found)
 
 
 def _of_folder(path: Path, folder: Path | str | None) -> int:

@@ -72,7 +72,16 @@ def test_what_keeps_a_scorer_from_loading_is_one_line(
     assert len(result.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["info", "{image}"], ["score", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["models"],
+        ["info", "{image}"],
+        ["score", "--help"],
+        ["score", "{image}", "--scorer", "nope"],
+    ],
+)
 def test_what_needs_no_model_loads_none(gallery: Path, arguments: list[str]) -> None:
     arguments = [argument.format(image=gallery / "0.png") for argument in arguments]
     code = (

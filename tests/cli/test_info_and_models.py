@@ -82,6 +82,7 @@ def test_models_say_where_they_are_or_would_come_from(
         in result.out
     )
     assert f"my-taste\n  your own, stored as 'My taste': {home / 'my-taste'}" in result.out
+    assert "demo-witness\n  the demo's, stored as 'DemoWitness': " in result.out
     assert f"\n  {home}\n" in result.out
     known = {record["name"]: record for record in json.loads(command("models", "--json").out)}
     assert known["my-taste"]["ready"] is True

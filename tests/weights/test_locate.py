@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imagereward_ext.errors import UsageError
 from imagereward_ext.weights import catalogue, locate
 
 ENTRY = catalogue.entry("ImageReward-v1.0")
@@ -32,9 +33,33 @@ def test_the_order_of_places(home: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert locate.find(ENTRY, home / "asked") == place / "ImageReward.pt"
 
 
-def test_outside_a_webui_only_the_users_own_folders_count(home: Path) -> None:
-    assert locate.places() == [home / ".cache" / "ImageReward"]
+def test_outside_a_webui_only_the_users_own_folders_count(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locate, "_EXTENSION_ROOT", home / "clone")
+    assert locate.places() == [home / ".cache" / "ImageReward", home / "clone" / "models" / "ImageReward"]
     assert locate.find(ENTRY) is None
+
+
+def test_a_clone_knows_its_own_models_and_the_demos_by_name_but_lists_only_the_former(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locate, "_EXTENSION_ROOT", home / "clone")
+    mine, demo = home / "clone/models/ImageReward/mine", home / "clone/demo/models/demo-witness"
+    hidden = home / "clone/demo/models/mine"
+    for folder in (mine, demo, hidden):
+        folder.mkdir(parents=True)
+        (folder / "config.json").touch()
+    assert [locate.resolve("mine"), locate.resolve("demo-witness")] == [mine, demo]
+    assert locate.model_folders() == {"mine": mine}
+    assert home / "clone" / "demo" / "models" not in locate.places()
+
+
+def test_a_name_that_nobody_has_names_the_folders_that_were_searched(home: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        locate.resolve("nope", home / "asked")
+    assert str(home / "asked") in str(caught.value)
+    assert str(home / ".cache" / "ImageReward") in str(caught.value)
 
 
 def test_the_converted_copy_is_preferred_until_the_original_is_replaced(home: Path) -> None:
