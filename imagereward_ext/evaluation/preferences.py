@@ -14,6 +14,7 @@ from imagereward_ext.evaluation.scoring import Item, Scores
 from imagereward_ext.evaluation.statistics import (
     Interval,
     agreement_share,
+    doubt,
     filter_share,
     preference_share,
     recall_share,
@@ -24,10 +25,8 @@ from imagereward_ext.rankings import RankedPrompt, count_pairs, without
 
 KS = (1, 2, 4)
 PEOPLE = "people"
-_NOTE = (
-    "A pair counts when people ranked its two images differently; a scorer's tie is wrong. "
-    "In brackets: 95 % intervals, prompts resampled 2,000 times."
-)
+_PAIRS = "A pair counts when people ranked its two images differently; a scorer's tie is wrong."
+_BRACKETS = "In brackets: 95 % intervals, prompts resampled 2,000 times."
 
 
 @dataclass(frozen=True)
@@ -117,9 +116,8 @@ def preferences_report(measured: Preferences, skipped: int = 0) -> Report:
     tables = [_accuracy_table(measured), *([_recall_table(measured)] if measured.full_prompts else [])]
     if len(measured.accuracy) > 1:
         tables += [_agreement_table(measured), _difference_table(measured)]
-    plot = interval_plot(
-        "Preference accuracy", measured.accuracy, percent=True, mark=0.5, mark_label="chance"
-    )
+    shown = {name: interval.shown_for(measured.prompts) for name, interval in measured.accuracy.items()}
+    plot = interval_plot("Preference accuracy", shown, percent=True, mark=0.5, mark_label="chance")
     return Report(
         name="preferences",
         title="Agreement with people's preferences",
@@ -132,20 +130,23 @@ def preferences_report(measured: Preferences, skipped: int = 0) -> Report:
 
 
 def _accuracy_table(measured: Preferences) -> Table:
-    rows = [[name, interval.percent()] for name, interval in measured.accuracy.items()]
-    return Table("Preference accuracy", ["scorer", "accuracy"], rows, _NOTE)
+    shown = {name: interval.shown_for(measured.prompts) for name, interval in measured.accuracy.items()}
+    rows = [[name, interval.percent()] for name, interval in shown.items()]
+    note = f"{_PAIRS} {doubt(measured.prompts) or _BRACKETS}"
+    return Table("Preference accuracy", ["scorer", "accuracy"], rows, note)
 
 
 def _recall_table(measured: Preferences) -> Table:
+    both = (measured.recall, measured.filter)
     header = ["scorer", *(f"recall@{k}" for k in KS), *(f"filter@{k}" for k in KS)]
     rows = [
-        [name, *(recall[k].percent() for k in KS), *(measured.filter[name][k].percent() for k in KS)]
-        for name, recall in measured.recall.items()
+        [name, *(by_k[name][k].shown_for(measured.full_prompts).percent() for by_k in both for k in KS)]
+        for name in measured.recall
     ]
     note = (
         f"Over {measured.full_prompts:,} prompts with enough images. Recall@k: the share of people's best images in the "
-        "scorer's top k; filter@k: the share of people's worst images in its bottom k."
-    )
+        f"scorer's top k; filter@k: the share of people's worst images in its bottom k. {doubt(measured.full_prompts)}"
+    ).rstrip()
     return Table("Finding the best, filtering the worst", header, rows, note)
 
 
@@ -159,8 +160,12 @@ def _agreement_table(measured: Preferences) -> Table:
 
 
 def _difference_table(measured: Preferences) -> Table:
-    rows = [[f"{a} – {b}", interval.percent()] for (a, b), interval in measured.differences.items()]
-    note = "In percentage points, paired over the same prompts: an interval without 0 is a difference that holds."
+    rows = [
+        [f"{a} – {b}", interval.shown_for(measured.prompts).percent()]
+        for (a, b), interval in measured.differences.items()
+    ]
+    holds = "an interval without 0 is a difference that holds."
+    note = f"In percentage points, paired over the same prompts: {doubt(measured.prompts) or holds}"
     return Table("Differences in accuracy", ["scorers", "difference"], rows, note)
 
 

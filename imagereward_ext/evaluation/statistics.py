@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
+ENOUGH_PROMPTS = 10
+"""Of fewer, resampling finds too little to tell how much would change with others: its intervals are far too narrow."""
 # Draws are counted in blocks, so that ten thousand prompts need no gigabyte.
 _BLOCK_ENTRIES = 4_000_000
 
@@ -31,13 +33,27 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+        bounds = "" if math.isnan(self.low) else f" [{self.low:.4f}, {self.high:.4f}]"
+        return f"{self.value:.4f}{bounds}"
 
     def percent(self) -> str:
         """Spell a share the way the tables show it."""
         if math.isnan(self.value):
             return "–"
-        return f"{100 * self.value:.2f} % [{100 * self.low:.2f}, {100 * self.high:.2f}]"
+        bounds = "" if math.isnan(self.low) else f" [{100 * self.low:.2f}, {100 * self.high:.2f}]"
+        return f"{100 * self.value:.2f} %{bounds}"
+
+    def shown_for(self, prompts: int) -> Interval:
+        """Leave the bounds out where they come from too few prompts to be shown to anybody."""
+        return self if prompts >= ENOUGH_PROMPTS else Interval(self.value, math.nan, math.nan)
+
+
+def doubt(prompts: int) -> str:
+    """Say that so few prompts decide nothing; nothing when they are enough."""
+    if prompts >= ENOUGH_PROMPTS:
+        return ""
+    few = "1 prompt is" if prompts == 1 else f"{prompts} prompts are"
+    return f"{few} too few to say: intervals and verdicts take {ENOUGH_PROMPTS} or more."
 
 
 class Share(NamedTuple):

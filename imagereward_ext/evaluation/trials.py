@@ -65,6 +65,11 @@ class Trials:
         """The scorers, in the order they were given."""
         return list(next(iter(self.scores.values())))
 
+    @property
+    def prompt_count(self) -> int:
+        """How many different prompts there are: what the intervals resample."""
+        return len(set(self.prompts))
+
     def gain(self, candidate: str, scorer: str, over: str = BASE) -> Interval:
         """Mean difference to another candidate, paired and resampled over prompts."""
         ours, theirs = self.scores[candidate][scorer], self.scores[over][scorer]

@@ -8,6 +8,7 @@ from typing import Any
 
 from imagereward_ext.evaluation.contact_sheet import Cell, Row, contact_sheet
 from imagereward_ext.evaluation.report import Report, Table
+from imagereward_ext.evaluation.statistics import doubt
 from imagereward_ext.evaluation.trials import BASE, Trials, TrialSettings, recommended, win_matrix
 
 
@@ -19,7 +20,7 @@ def trials_report(trials: Trials, settings: TrialSettings, base: str) -> Report:
         name="comparison",
         title=f"{base} before and after",
         introduction=(
-            f"{images:,} images of {len(set(trials.prompts)):,} prompts for each, same seeds; {s.sampler}, {s.steps} "
+            f"{images:,} images of {trials.prompt_count:,} prompts for each, same seeds; {s.sampler}, {s.steps} "
             f"steps, guidance {s.guidance:g}, {s.width}x{s.height}. Intervals are 95 % (bootstrap over prompts). "
             + " ".join(_advice(trials))
         ),
@@ -31,6 +32,9 @@ def trials_report(trials: Trials, settings: TrialSettings, base: str) -> Report:
 
 
 def _advice(trials: Trials) -> Iterator[str]:
+    if too_few := doubt(trials.prompt_count):
+        yield too_few
+        return
     for path, candidate in recommended(trials).items():
         if candidate is None:
             yield f"{path.stem}: no weight beats the base; do not use it."
@@ -44,7 +48,8 @@ def _scorer_table(trials: Trials, scorer: str) -> Table:
         label = candidate.label
         mean = fmean(trials.scores[label][scorer])
         paired = ["–", "–"] if label == BASE else [
-            str(trials.gain(label, scorer)), trials.wins(label, scorer).percent()
+            str(trials.gain(label, scorer).shown_for(trials.prompt_count)),
+            trials.wins(label, scorer).shown_for(trials.prompt_count).percent(),
         ]  # fmt: skip
         rows.append([label, f"{mean:.4f}", *paired, f"{trials.diversities[label]:.4f}"])
     return Table(

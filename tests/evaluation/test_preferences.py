@@ -119,3 +119,27 @@ def test_what_cannot_be_measured_is_null_in_json_and_a_dash_on_the_page(tmp_path
     assert data["recall"]["one"]["1"]["value"] is None
     assert "recall" not in report.text()
     assert data["accuracy"]["one"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_few_prompts_get_no_interval_and_no_verdict():
+    for prompts, few in ((9, True), (10, False)):
+        ranked, scores = world(prompts=40)
+        report = preferences_report(
+            measure_preferences([prompt for prompt in ranked if prompt.pairs()][:prompts], scores)
+        )
+        accuracy, *_, differences = report.tables
+        for table in (accuracy, differences):
+            assert any("[" in cell for row in table.rows for cell in row) is not few
+            assert (f"{prompts} prompts are too few to say" in table.note) is few
+        assert ("difference that holds" in report.text()) is not few
+        assert ("In brackets" in report.text()) is not few
+
+
+def test_recall_counts_the_prompts_it_is_measured_on():
+    ranked, scores = world(prompts=80)
+    full = [prompt for prompt in ranked if prompt.pairs() and len(prompt.images) > 4][:1]
+    others = [prompt for prompt in ranked if prompt.pairs() and len(prompt.images) <= 4][:12]
+    accuracy, recall, *_ = preferences_report(measure_preferences([*full, *others], scores)).tables
+    assert "[" in accuracy.rows[0][1]
+    assert "[" not in "".join(recall.rows[0])
+    assert "1 prompt is too few to say" in recall.note

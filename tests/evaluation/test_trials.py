@@ -21,6 +21,7 @@ from imagereward_ext.evaluation.trials import (
     run_trials,
     win_matrix,
 )
+from imagereward_ext.evaluation.trials_report import trials_report
 from tests.refl.world import PROMPTS, load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -69,7 +70,7 @@ def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, caps
     page = (tmp_path / "comparison.md").read_text()
     assert "By red" in page
     assert "Win rates by green" in page
-    assert "recommended weight" in page or "no weight beats the base" in page
+    assert "6 prompts are too few to say" in page
     with Image.open(tmp_path / "comparison-contact-sheet.png") as sheet:
         assert sheet.width > 3 * 192
     assert len(list((tmp_path / "images").glob("*/*.png"))) == 3 * 12
@@ -124,6 +125,23 @@ def test_the_recommended_weight_is_the_one_all_scorers_like():
 def test_a_weight_that_wins_narrowly_and_loses_by_far_is_not_recommended():
     scores = {"base": [0, 0, 0, 0], "half": [0.1, 0.1, 0.1, -9], "whole": [-1, -1, -1, -1]}
     assert list(recommended(some_trials(trained=scores)).values()) == [None]
+
+
+def test_few_prompts_get_no_interval_and_no_recommendation():
+    for prompts, few in ((9, True), (10, False)):
+        # Two seeds per prompt: what counts are the prompts, not the images.
+        trials = Trials(
+            [f"{n % prompts}" for n in range(2 * prompts)], make_candidates([Path("one.pt")], [1.0])
+        )
+        for worth, candidate in enumerate(trials.candidates):
+            trials.scores[candidate.label] = {"x": [float(worth)] * 2 * prompts}
+            trials.diversities[candidate.label] = 0.1
+            trials.shown[candidate.label] = [Image.new("RGB", (8, 8))]
+        text = trials_report(trials, TrialSettings(SamplingSettings("ddpm", 4, 1.0, 32, 32)), "tiny").text()
+        assert ("9 prompts are too few to say" in text) is few
+        assert ("recommended weight" in text) is not few
+        assert ("1.0000 [1.0000, 1.0000]" in text) is not few
+        assert ("100.00 % [100.00, 100.00]" in text) is not few
 
 
 def test_the_win_matrix_is_complementary():
