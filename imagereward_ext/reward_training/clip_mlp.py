@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.embeddings import EmbeddingCache, embed_images, embed_prompts
-from imagereward_ext.reward_training.learner import Learner, Where
+from imagereward_ext.reward_training.learner import Learner, Standard, Where
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, RewardTrainingError
 from imagereward_ext.reward_training.train import RankingSets
 from imagereward_ext.scorers import placement
@@ -46,9 +46,9 @@ class ClipMlpLearner(Learner):
         tower: TowerFiles,
         origin: str,
         *,
-        begins_trained: bool = False,
+        start_standard: Standard | None = None,
     ) -> None:
-        self.begins_trained = begins_trained
+        self.start_standard = start_standard
         self._head = head.requires_grad_(True)
         self._image_rows = {path: row for row, path in enumerate(images)}
         self._prompt_rows = {prompt: row for row, prompt in enumerate(prompts)}
@@ -126,8 +126,9 @@ def make_learner(
     chosen = placement.choose(str(PartialState().device), "fp32")
     with torch.inference_mode(False), torch.no_grad():
         if init is not None:
-            tower, files, head, start = _from_model(init, chosen, where)
+            tower, files, head, start, standard = _from_model(init, chosen, where)
         else:
+            standard = None
             tower, files = _from_catalogue(tower_name or "CLIP", chosen, where)
             head, start = _new_head(tower.architecture.shared_width, recipe.seed), f"seed {recipe.seed}"
     store = EmbeddingCache(cache or locate.places(where.folder)[0] / "cache" / "embeddings", tower)
@@ -135,7 +136,7 @@ def make_learner(
     images = embed_images(tower, _distinct_images(cases), store)
     prompts = embed_prompts(tower, list(dict.fromkeys(p.prompt for p in cases)), store)
     return ClipMlpLearner(
-        head, images, prompts, files, f"tower {tower.digest}, {start}", begins_trained=init is not None
+        head, images, prompts, files, f"tower {tower.digest}, {start}", start_standard=standard
     )
 
 
@@ -164,7 +165,7 @@ def _from_catalogue(name: str, chosen: placement.Placement, where: Where) -> tup
 
 def _from_model(
     name: str, chosen: placement.Placement, where: Where
-) -> tuple[ClipTower, TowerFiles, ClipMlpHead, str]:
+) -> tuple[ClipTower, TowerFiles, ClipMlpHead, str, Standard]:
     source = where.source(name)
     if source.architecture != "clip-mlp":
         raise RewardTrainingError(
@@ -174,4 +175,5 @@ def _from_model(
     assert isinstance(scorer, ClipMlp)
     settings = {key: value for key, value in source.settings.items() if key != "head_widths"}
     files = TowerFiles({**settings, "tower_digest": scorer.tower.digest}, dict(source.companions))
-    return scorer.tower, files, scorer.head, f"{name} ({scorer.digest})"
+    standard = Standard(source.mean, source.std)
+    return scorer.tower, files, scorer.head, f"{name} ({scorer.digest})", standard

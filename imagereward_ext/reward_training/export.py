@@ -10,18 +10,11 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from imagereward_ext.reward_training.learner import Learner
+from imagereward_ext.reward_training.learner import Learner, Standard
 from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.weights.model_folder import write_config
-
-
-class Standard(NamedTuple):
-    """What turns raw rewards into scores of mean 0 and spread 1 on a reference set."""
-
-    mean: float
-    std: float
 
 
 def standard_of(rewards: Sequence[float]) -> Standard:

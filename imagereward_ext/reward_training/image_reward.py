@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.image_store import ImageStore
-from imagereward_ext.reward_training.learner import Learner, Where
+from imagereward_ext.reward_training.learner import Learner, Standard, Where
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
 from imagereward_ext.scorers.blip import CATALOGUE_NAME, load_towers
 from imagereward_ext.scorers.image_reward import Architecture, ImageReward, Network, published_tensors
@@ -41,9 +41,9 @@ class ImageRewardLearner(Learner):
         origin: str,
         recipe: ImageRewardRecipe,
         *,
-        begins_trained: bool = False,
+        start_standard: Standard | None = None,
     ) -> None:
-        self.begins_trained = begins_trained
+        self.start_standard = start_standard
         self._network = network
         self._architecture = architecture
         self._vocabulary = vocabulary
@@ -132,7 +132,7 @@ def learner_from_scorer(
         source.companion("vocabulary"),
         f"{name} ({scorer.digest})",
         recipe,
-        begins_trained=True,
+        start_standard=Standard(source.mean, source.std),
     )
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,11 +48,18 @@ class Where:
         return obtain(file, self.folder, download=self.download, report=self.report)
 
 
+class Standard(NamedTuple):
+    """What turns raw rewards into scores of mean 0 and spread 1 on a reference set."""
+
+    mean: float
+    std: float
+
+
 class Learner(ABC):
     """A model in training."""
 
-    begins_trained: bool
-    """Whether the start is a scorer already, which a training that only harms should leave as it is."""
+    start_standard: Standard | None
+    """That of a start which is a scorer already; a training that only harms should leave it as it is."""
 
     @property
     @abstractmethod

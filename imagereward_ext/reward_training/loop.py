@@ -255,7 +255,7 @@ class Loop:
         if self._best is None:
             return True
         # A start that was never trained is no result, however lucky it was.
-        untrained = self._best.step == 0 and not self.learner.begins_trained
+        untrained = self._best.step == 0 and self.learner.start_standard is None
         return untrained or measured.validation_loss < self._best.validation_loss
 
     def _save(self) -> None:

@@ -22,13 +22,15 @@ from imagereward_ext.rankings import (
 )
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.export import check_label, standard_of, write_model
-from imagereward_ext.reward_training.learner import Learner
+from imagereward_ext.reward_training.learner import Learner, Standard
 from imagereward_ext.reward_training.loop import Loop, Outcome, Watch
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
 from imagereward_ext.reward_training.run_folder import RunFolder
 
 Report = Callable[[str], None]
-_ENOUGH_FOR_A_STANDARD = 100
+_ENOUGH_HELD_OUT = 100
+_ENOUGH_FOR_A_STANDARD = 20
+"""As for a mix: of fewer images a mean and a spread are chance."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,36 @@ def train_reward(
         )
         return TrainedModel(outcome, None, outcome.best.validation_accuracy)
     loop.restore_best()
-    standard = standard_of(loop.raw_rewards(_cases(sets.reference)))
+    unchanged = outcome.best.step == 0
+    standard, measured_on = _standard(loop, sets.reference, unchanged, say)
     if loop.accelerator.is_main_process:
-        notes = _notes(learner, recipe, sets, outcome)
+        notes = {**_notes(learner, recipe, sets, outcome), "standardised_on_images": measured_on}
         write_model(learner, output, label, standard, notes)
         folder.finish()
     loop.accelerator.wait_for_everyone()
-    if outcome.best.step == 0:
+    if unchanged:
         say(
             "The start was never improved upon: the model is what it was. Try more rankings or another learning rate."
         )
     return TrainedModel(outcome, output, outcome.best.validation_accuracy)
+
+
+def _standard(
+    loop: Loop, reference: Sequence[RankedPrompt], unchanged: bool, say: Report
+) -> tuple[Standard, int]:
+    """Standardise the model, and count on how many images; 0 when it keeps the scale of what it started from."""
+    start, cases = loop.learner.start_standard, _cases(reference)
+    if start is not None and unchanged:
+        return start, 0
+    if len(cases) < _ENOUGH_FOR_A_STANDARD:
+        few = (
+            f"{len(cases)} images are too few to set mean 0 and spread 1 (it takes {_ENOUGH_FOR_A_STANDARD})"
+        )
+        if start is not None:
+            say(f"{few}: the model keeps the scale of its start.")
+            return start, 0
+        say(f"{few}: a limit for this model means little. Name more with a reference set.")
+    return standard_of(loop.raw_rewards(cases)), len(cases)
 
 
 def read_sets(data: Data, seed: int = 0, report: Report | None = None) -> RankingSets:
@@ -120,6 +141,7 @@ def read_sets(data: Data, seed: int = 0, report: Report | None = None) -> Rankin
     say = report or (lambda message: None)
     training = read_rankings(data.training, data.images)
     if data.validation is None:
+        _require_two_texts(training, data.training)
         training, validation = split(training, data.validation_share, seed)
     else:
         validation = read_rankings(data.validation, data.images)
@@ -142,8 +164,16 @@ def read_sets(data: Data, seed: int = 0, report: Report | None = None) -> Rankin
 
 def _reference(training: list[RankedPrompt], validation: list[RankedPrompt]) -> list[RankedPrompt]:
     """Standardise on held-out images, whose rewards are not stretched by training; on all when they are few."""
-    few = sum(len(prompt.images) for prompt in validation) < _ENOUGH_FOR_A_STANDARD
+    few = sum(len(prompt.images) for prompt in validation) < _ENOUGH_HELD_OUT
     return [*validation, *training] if few else validation
+
+
+def _require_two_texts(prompts: Sequence[RankedPrompt], source: Path) -> None:
+    if len({prompt.prompt for prompt in prompts}) == 1:
+        raise RewardTrainingError(
+            f"{source} leaves no pair to measure on: all its images are of one prompt, and what is held out must be of "
+            "another. Rank the images of a second prompt, or name further rankings for validation."
+        )
 
 
 def _require_pairs(
@@ -201,5 +231,4 @@ def _notes(learner: Learner, recipe: Recipe, sets: RankingSets, outcome: Outcome
         "validation_loss": outcome.best.validation_loss,
         "best_after_update": outcome.best.step,
         "updates": outcome.steps,
-        "standardised_on_images": len(_cases(sets.reference)),
     }

@@ -248,6 +248,8 @@ def test_a_training_that_only_harms_leaves_the_start(world, tmp_path):
     )
     assert model.outcome.best.step == 0
     assert largest_difference(weights(start), weights(model.folder)) == 0
+    before, after = read_config(start), read_config(model.folder)
+    assert (after.mean, after.std) == (before.mean, before.std), "the scale too"
     assert any("never improved" in message for message in messages)
 
 
@@ -313,8 +315,33 @@ def test_a_run_without_pairs_stops_with_a_reason(tmp_path):
     with pytest.raises(ImageRewardError, match=r"leaves no pair to learn from.*does not exist"):
         read_sets(Data(rankings))
     one = make_preferences(tmp_path / "one", prompts=1, seed=3)
-    with pytest.raises(ImageRewardError, match="leaves no pair to measure on"):
+    with pytest.raises(ImageRewardError, match=r"leaves no pair to measure on.*a second prompt"):
         read_sets(Data(one))
+    assert read_sets(Data(one, validation=one)).validation
+
+
+@pytest.mark.parametrize("images", [19, 20])
+def test_few_images_set_no_scale(world, tmp_path, images):
+    """What began as a scorer keeps its own scale then, even when it has learned; a new model has no other."""
+    start = make_tiny_scorer_folder(tmp_path / "start", architecture=ARCHITECTURE)
+    recipe = world.recipe(epochs=4)
+    single = [
+        RankedPrompt(p.id, p.prompt, (image,), (1,)) for p in world.sets.reference for image in p.images
+    ]
+    sets = dataclasses.replace(world.sets, reference=single[:images])
+    learners = {
+        "new": lambda _: world.learner(recipe),
+        "own": lambda _: image_reward.learner_from_scorer(str(start), recipe),
+    }
+    for name, make in learners.items():
+        told = []
+        model = train_reward(sets, make, recipe, tmp_path / name, cpu=True, report=told.append)
+        assert model.outcome.best.step > 0
+        config, before = read_config(model.folder), read_config(start)
+        keeps = images < 20 and name == "own"
+        assert ((config.mean, config.std) == (before.mean, before.std)) is keeps
+        assert config.notes["standardised_on_images"] == (0 if keeps else images)
+        assert any("19 images are too few to set mean 0" in line for line in told) is (images < 20)
 
 
 def test_few_validation_images_are_standardised_together_with_the_training_images(world, tmp_path):
