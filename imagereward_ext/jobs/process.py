@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 LOG = "log.txt"
 WINDOWS = os.name == "nt"
 
+# On Windows: Ctrl-C in the WebUI's console is not for it, and closing that window does not end it without saving.
+_APART = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)
+
 # Not PYTHONPATH: the Python of some WebUI packages ignores it. The entry it replaces is the working folder.
 _PATH = "import sys; sys.path[0:1] = {path!r}; "
 _START = _PATH + (
@@ -41,7 +44,7 @@ def start(order: Order, locks: Path | None = None) -> subprocess.Popen[bytes]:
                 cwd=order.folder,
                 env=environment(order.device),
                 start_new_session=not WINDOWS,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                creationflags=_APART,
             )
     except OSError as error:
         raise JobError(f"the training process cannot be started: {error.strerror or error}") from error

@@ -126,23 +126,26 @@ class Training:
 
     def run(self) -> Outcome:
         """Train until done, asked to stop, or stopped by the guard rails."""
-        with StopRequest(self.folder.stop_file) as stop:
-            reason = None
-            if self.step == 0 and not self.guard.checks:
-                reason = self._check()
-            while self.step < self.config.updates and reason is None:
-                if self.processes.any(bool(stop)):
-                    self._save()
-                    return self._finish("asked", f"asked to stop after update {self.step}", self.step)
-                try:
-                    self._update()
-                except DivergedError as error:
-                    self._save()
-                    raise TrainingError(
-                        f"stopped at update {self.step + 1}: {error}; the state before it is kept. "
-                        "Lower the learning rate"
-                    ) from error
-                reason = self._after_update()
+        with StopRequest(self.folder.stop_file) as stop:  # whoever asks late lets the LoRA be written, too
+            return self._run(stop)
+
+    def _run(self, stop: StopRequest) -> Outcome:
+        reason = None
+        if self.step == 0 and not self.guard.checks:
+            reason = self._check()
+        while self.step < self.config.updates and reason is None:
+            if self.processes.any(bool(stop)):
+                self._save()
+                return self._finish("asked", f"asked to stop after update {self.step}", self.step)
+            try:
+                self._update()
+            except DivergedError as error:
+                self._save()
+                raise TrainingError(
+                    f"stopped at update {self.step + 1}: {error}; the state before it is kept. "
+                    "Lower the learning rate"
+                ) from error
+            reason = self._after_update()
         if reason is not None:
             best = self.guard.best
             self._note(f"stopped by the guard rails: {reason}")

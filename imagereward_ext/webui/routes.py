@@ -262,18 +262,19 @@ def _answer(work: Callable[[Service, Any], dict[str, Any]], service: Service, wa
 
 
 def credential_check(
-    service: Service, admits: Callable[[Request], bool] = lambda request: False
+    service: Service, admits: Callable[[Request], bool] = lambda request: False, closed: bool = False
 ) -> Callable[..., Any]:
     """Make the check the WebUI's own API does: `--api-auth user:password,user:password`.
 
-    `admits` lets the tab's own page in, which the WebUI's login guards already.
+    `admits` lets the tab's own page in, which the WebUI's login guards already. `closed` lets nobody else in where
+    there are no such accounts.
     """
     wanted = str(service.host.flag("api_auth") or "")
     accounts = dict(entry.strip().split(":", 1) for entry in wanted.split(",") if ":" in entry)
     basic = HTTPBasic()
 
     async def check(request: Request) -> None:
-        if not wanted or admits(request):
+        if not (wanted or closed) or admits(request):
             return
         credentials = await basic(request)  # answers 401 itself when there are none
         password = accounts.get(credentials.username) if credentials else None

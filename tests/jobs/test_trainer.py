@@ -474,3 +474,13 @@ def test_the_pipe_to_the_webui_ends_a_process_that_takes_too_long(tmp_path, monk
     os.close(write)
     assert ended.wait(5)
     assert (tmp_path / "stop").exists(), "it was asked before it was ended"
+
+
+def test_on_windows_a_training_has_a_console_of_its_own(tmp_path):
+    """Whoever closes the WebUI's console window would end it there and then, without saving."""
+    flags = "import subprocess; subprocess.CREATE_NEW_PROCESS_GROUP, subprocess.CREATE_NO_WINDOW = 0x200, 0x8000000\n"
+    look = "from imagereward_ext.jobs import process; print(process._APART == 0x8000200)"
+    said = subprocess.run(
+        [sys.executable, "-c", flags + look], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "True"

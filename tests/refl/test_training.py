@@ -428,6 +428,28 @@ def test_a_run_stopped_before_its_first_update_writes_no_lora(tmp_path, capsys):
     assert "No LoRA was written" in capsys.readouterr().out
 
 
+def test_a_signal_that_comes_late_lets_the_lora_be_written(tmp_path, monkeypatch):
+    import signal
+
+    write = training_module.export.write
+
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return write(*arguments)
+
+    def end_at_once(number, frame):
+        raise SystemExit
+
+    monkeypatch.setattr(training_module.export, "write", interrupted)
+    before = signal.signal(signal.SIGTERM, end_at_once)
+    try:
+        outcome = run(tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert outcome.ending == "finished"
+    assert outcome.lora.exists()
+
+
 def test_a_state_gets_its_name_though_windows_lets_go_of_it_late(tmp_path, monkeypatch):
     """A virus scanner that looks into a new file keeps its folder from being renamed."""
     import os

@@ -329,6 +329,15 @@ def test_messages_show_no_folders_to_people_from_elsewhere(training, service):
     assert training.shown(text) == "the checkpoint a.ckpt or b.ckpt does not exist"
 
 
+def test_folders_with_spaces_are_not_shown_either(training, service):
+    service.host.folder = Path("/home/Jane Doe/my web ui")
+    service.host.flags["listen"] = True
+    text = "/home/Jane Doe/my web ui/models/Lora/a.safetensors cannot be written: no permission"
+    assert training.shown(text) == "a.safetensors cannot be written: no permission"
+    text = f"the run {training.folder()}/runs/run exists already"
+    assert training.shown(text) == "the run run exists already"
+
+
 # ---- memory
 
 

@@ -24,6 +24,9 @@ RUN = "#imagereward-refl-run"
 ENDLESS = 100_000
 """Updates of a run that a test ends by itself, so that a busy machine cannot let it finish before."""
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
+SETTLED = """() => scrollY === 0 && [...document.images].every(
+    image => image.complete || image.getBoundingClientRect().top > innerHeight)"""
+"""Whether every picture in sight is there."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def update(page):
 def shot(page, name):
     if SCREENSHOTS:
         page.evaluate("window.scrollTo(0, 0)")
-        page.wait_for_timeout(700)
+        page.wait_for_function(SETTLED)
         page.screenshot(path=f"{SCREENSHOTS}/{name}.png")
 
 
@@ -201,6 +204,45 @@ def test_a_finished_training_is_reported_compared_again_and_used(page, host):
         number.blur()
     page.click("#txt2img_generate")
     page.wait_for_selector("#txt2img_gallery img")
+
+
+def write_past_run(host, name):
+    """Write the folder of a finished run that was compared."""
+    folder = host.data / "imagereward" / "runs" / name
+    (folder / "comparison").mkdir(parents=True)
+    candidate = {"mean": {"tiny": 0.5}, "difference": {}, "win_rate": {}}
+    report = {"recommended": {name: 0.5}, "candidates": {name: candidate}, "prompts": ["a cat"]}
+    (folder / "comparison" / "comparison.json").write_text(json.dumps(report))
+    (folder / "config.json").write_text(json.dumps({"config": {"updates": 1}}))
+    (folder / f"{name}-000001.safetensors").touch()
+    end = {
+        "kind": "end",
+        "step": 1,
+        "ending": "finished",
+        "reason": "done",
+        "lora": f"{name}-000001.safetensors",
+    }
+    (folder / "events.jsonl").write_text(json.dumps(end) + "\n")
+
+
+def test_a_report_that_comes_late_does_not_replace_that_of_the_run_chosen_since(page, host):
+    for name in ("early", "late"):
+        write_past_run(host, name)
+    open_tab(page, host.url)
+    row = "#imagereward-refl-run tr[data-run={}]"
+    page.locator(row.format("late")).wait_for()
+    held = []
+    page.route("**/train/report?run=late*", lambda route: held.append(route))
+    with page.expect_request("**/train/report?run=late*"):
+        page.click(row.format("late"))
+    page.click(row.format("early"))
+    result = text(page, "result")
+    result.get_by_text("Result: early-000001").wait_for()
+    with page.expect_response("**/train/report?run=late*"):
+        held[0].continue_()
+    with page.expect_response("**/train/status*"):
+        pass
+    assert result.get_by_text("Result: early-000001").count() == 1
 
 
 def test_a_killed_trainer_is_told_and_resumed_and_generating_works_again(page, host):

@@ -141,6 +141,19 @@ def test_credentials_are_the_webuis_and_the_tab_has_its_token(world):
     assert call(client, "stop", name="run").status_code == 401
 
 
+@pytest.mark.parametrize("flag", ["gradio_auth", "gradio_auth_path"])
+def test_where_the_page_asks_for_a_login_only_the_page_is_admitted(world, flag):
+    """The WebUI's own API is not there without --api; these routes are."""
+    service, training = world
+    service.host.flags[flag] = "me:secret"
+    client = make_client(service, training)
+    url = "/imagereward/v1/train/runs"
+    assert client.get(url).status_code == 401
+    assert client.get(url, auth=("me", "secret")).status_code == 401
+    assert call(client, "delete", name="run").status_code == 401
+    assert client.get(url, headers={"x-imagereward-token": training.token}).status_code == 200
+
+
 def test_no_answer_shows_a_path_to_people_from_elsewhere(world, tmp_path):
     service, training = world
     service.host.flags["listen"] = True

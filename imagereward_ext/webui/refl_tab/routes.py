@@ -28,7 +28,11 @@ def add(app: FastAPI, service: Service, training: Training) -> None:
     """Add the routes to the host's server, once."""
     if any(getattr(route, "path", "") == f"{PREFIX}/status" for route in app.routes):
         return
-    guard = [Depends(credential_check(service, lambda request: _from_the_tab(request, training)))]
+    # These routes are there without --api, too: where the page asks for a login, they are not open to the network.
+    login = any(service.host.flag(flag) for flag in ("gradio_auth", "gradio_auth_path"))
+    guard = [
+        Depends(credential_check(service, lambda request: _from_the_tab(request, training), closed=login))
+    ]
     reading: dict[str, Callable[..., Any]] = {
         "status": lambda q: training.status(q.get("run", ""), _int(q, "starts", -1), _int(q, "position", 0)),
         "runs": lambda q: {"runs": training.runs()},

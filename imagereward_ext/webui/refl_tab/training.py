@@ -25,7 +25,9 @@ from imagereward_ext.webui.service import Service, service
 
 _RUN_PICTURE = re.compile(r"samples/step-\d{6}/\d{2}\.png|comparison/comparison-[a-z-]+\.png")
 _THIS_MACHINE = ("", "127.0.0.1", "localhost", "::1")
-_ABSOLUTE = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/:'\"]+[\\/])+")
+_FOLDERS = r"(?:[^\s\\/:'\"]+[\\/])"
+_ABSOLUTE = re.compile(rf"(?:[A-Za-z]:)?[\\/]{_FOLDERS}+")
+_REST = rf"(?:[\\/]{_FOLDERS}*|(?!\w))"
 
 
 class Training:
@@ -65,7 +67,21 @@ class Training:
 
     def shown(self, text: str) -> str:
         """Take folders out of a text that people from elsewhere may read."""
-        return _ABSOLUTE.sub("", text) if self.names_only() else text
+        if not self.names_only():
+            return text
+        # Those of this WebUI by name: where one has a space in it, nothing else tells where it begins or ends.
+        host = self._host
+        places = (
+            host.data_folder(),
+            host.models_folder(),
+            host.lora_folder(),
+            self._service.folder(),
+            Path.home(),
+        )
+        for place in sorted({place.absolute() for place in places}, key=lambda one: -len(str(one))):
+            if place != Path(place.anchor):
+                text = re.sub(re.escape(str(place)) + _REST, "", text)
+        return _ABSOLUTE.sub("", text)
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Return the host's checkpoints by name, the loaded one first."""
