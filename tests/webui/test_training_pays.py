@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 PATIENCE = 3600  # seconds for the training; some five minutes on a core of its own
 UPDATES = 60
-"""Of the 250 of `demo.improve`: 20 were seen to raise 16 images of this prompt by 0.12, 40 by 0.24."""
+"""Of the 250 of `demo.improve`: these were seen to raise the mean from -0.19 to 0.13, in ten minutes beside other work."""
 GAIN = 0.1
 PROMPT = "a small red circle on the left on a blue background"
 SEEDS = 16
