@@ -139,12 +139,12 @@ class Trainer:
                 return self.run(name)
         if run.state not in runs.ALIVE:
             raise JobError(f"the run {name!r} is not running: it is {run.state}")
+        if now and run.pid is not None:  # without the stop file, at which it could still end by itself
+            self._kill(run, "ended without waiting for its update, as asked")
+            return self.run(name)
         with suppress(OSError):
             (folder / STOP).touch()
-        if now:
-            self._kill(run, "ended without waiting for its update, as asked")
-        else:
-            threading.Thread(target=self._see_it_end, args=(name, run.pid), daemon=True).start()
+        threading.Thread(target=self._see_it_end, args=(name, run.pid), daemon=True).start()
         return self.run(name)
 
     def delete(self, name: str) -> None:
@@ -216,7 +216,7 @@ class Trainer:
         try:
             self._before(order)
             if (order.folder / STOP).exists():  # pressed while room was made
-                return _write_outcome(order.folder, "asked", "stopped before it began")
+                return _write_outcome(order.folder, "asked", "stopped before the first update")
             self._child = process.start(order, self._locks)
             self._child.wait()
             self._explain(order, self._child.returncode)
@@ -261,10 +261,13 @@ class Trainer:
     def _see_it_end(self, name: str, pid: int | None) -> None:
         """After the stop file the signal, and for a process that is stuck the end."""
         time.sleep(SECONDS_BEFORE_THE_SIGNAL)
-        if pid is None:
-            return
         with suppress(JobError):
-            patience = max(SECONDS_AFTER_THE_SIGNAL, UPDATES_AFTER_THE_SIGNAL * (self.run(name).seconds or 0))
+            asked = self.run(name)
+            if pid is None:  # its process began meanwhile, or never
+                pid = asked.pid if asked.state == runs.STOPPING else None
+            if pid is None:
+                return
+            patience = max(SECONDS_AFTER_THE_SIGNAL, UPDATES_AFTER_THE_SIGNAL * (asked.seconds or 0))
             deadline = time.monotonic() + patience
             signalled = False
             while (run := self.run(name)).state in runs.ALIVE and run.pid == pid:

@@ -157,7 +157,7 @@ def test_stop_pressed_while_room_is_made_starts_nothing(world):
     trainer.stop("run")
     room.set()
     stopped = world.until("run", runs.STOPPED, trainer=trainer)
-    assert stopped.reason == "stopped before it began"
+    assert stopped.reason == "stopped before the first update"
     assert trainer.wait(PATIENCE)
     assert not (world.folder / "runs/run/log.txt").exists(), "no process was started"
 
@@ -198,6 +198,20 @@ def test_a_run_that_cannot_be_written_waits_for_a_person(world, monkeypatch):
     _use_the_stand_in(monkeypatch)
     world.trainer.resume("run")
     world.until("run", runs.FINISHED)
+
+
+def test_ending_it_now_is_no_race_with_the_run_that_ends_by_itself(world, monkeypatch):
+    write = trainer_module._write_outcome
+
+    def slowly(*arguments):  # as on a busy disk: the run would find a stop file meanwhile
+        write(*arguments)
+        time.sleep(1)
+
+    world.trainer.start(world.order(updates=100_000))
+    world.until("run", runs.RUNNING, step=1)
+    monkeypatch.setattr(trainer_module, "_write_outcome", slowly)
+    world.trainer.stop("run", now=True)
+    assert world.until("run", runs.KILLED, runs.STOPPED).state == runs.KILLED
 
 
 def test_stopping_an_update_that_is_stuck_comes_to_an_end_and_the_state_before_it_resumes(world, monkeypatch):
