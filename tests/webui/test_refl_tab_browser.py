@@ -122,7 +122,7 @@ def test_setup_tells_the_plan_and_what_is_wrong_beside_the_field(page):
     strength = text(page, "strength-text")
     strength.get_by_text("normal, with your own numbers: 12 updates").wait_for()
     page.click("#imagereward-refl-strength label:has-text('gentle')")
-    strength.get_by_text("gentle: 50 updates at a learning rate of 5e-05").wait_for()
+    strength.get_by_text("gentle: 50 updates at a learning rate of 0.0001").wait_for()
     page.click("#imagereward-refl-preset-save")
     page.wait_for_function(
         "() => document.querySelector('#imagereward-refl-preset-text textarea').value.includes('\"updates\": 50')"
