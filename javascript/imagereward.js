@@ -6,6 +6,7 @@
     "use strict";
 
     const TABS = ["txt2img", "img2img"];
+    const PANELS = ["every", "script"];
     const ANSWER = "ImageReward scores";
     const state = {}; // per tab: what the last generation info said, image by image
 
@@ -113,6 +114,24 @@
         drawLine(tab, items);
     }
 
+    function press(id) {
+        app().querySelector(`#${id}`)?.click();
+    }
+
+    // What the panels say of the limit and of the loaded scorer is old after a generation.
+    function refreshLines(tab) {
+        PANELS.forEach((panel) => press(`imagereward-${tab}-${panel}-refresh`));
+    }
+
+    // The page is there before its buttons do anything, and nothing tells when they do.
+    function fillLines(tab, tries = 20) {
+        const empty = PANELS.some((panel) =>
+            app().querySelector(`#imagereward-${tab}-${panel}-share`)?.textContent.trim() === "");
+        if (!empty || !tries) return;
+        refreshLines(tab);
+        setTimeout(fillLines, 1000, tab, tries - 1);
+    }
+
     function watch(tab) {
         const container = app().querySelector(`#${tab}_gallery_container`) ?? app().querySelector(`#${tab}_gallery`);
         if (!container) return;
@@ -135,7 +154,8 @@
                 if (now !== known) {
                     known = now;
                     state[tab] = [];
-                    if (now) app().querySelector(`#imagereward-${tab}-bridge`)?.click();
+                    if (now) press(`imagereward-${tab}-bridge`);
+                    refreshLines(tab);
                 }
                 draw(tab);
             } finally {
@@ -158,6 +178,7 @@
 
     function start() {
         TABS.forEach(watch);
+        TABS.forEach((tab) => fillLines(tab));
     }
 
     if (typeof onUiLoaded === "function") {

@@ -98,7 +98,9 @@ def aesthetic_score(percentile: float) -> str:
 def describe_share(share: float | None, known: int, limit: float) -> str:
     """Say what a limit means for the user's own images."""
     if share is None:
-        return f"After {ENOUGH - known} more scored images, the share of yours below the limit shows here."
+        missing = ENOUGH - known
+        images = "image" if missing == 1 else "images"
+        return f"After {missing} more scored {images}, the share of yours below the limit shows here."
     return f"{share:.0%} of your {known} scored images are below {limit:g}."
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Generic, TypeVar, cast
 
 _META = "option"
@@ -56,7 +56,6 @@ class Request:
         0.0,
         "Lower score limit",
         "Scores have a mean of 0 and a spread of about 1 over Stable Diffusion images; higher is better.",
-        step=0.05,
     )
     keep_best: int = _option(
         0,
@@ -119,6 +118,8 @@ class Request:
         """Whether the gallery may differ from what the host made, so that its grid would be wrong."""
         return self.selects or self.sort
 
+
+_LIMIT = next(f for f in fields(Request) if f.name == "limit")
 
 KEEP_LOADED, MOVE_TO_CPU, UNLOAD_IDLE = (
     "keep it loaded",
@@ -234,9 +235,21 @@ def panel_fields(*, always_on: bool) -> list[Field[Any]]:
 def read_arguments(arguments: Sequence[Any], *, always_on: bool) -> Reading[Request]:
     """Read what the host hands to a script: the panel's values in order, or one dictionary of names."""
     if arguments and isinstance(arguments[0], Mapping):
-        return read(Request, arguments[0])
+        return _with_unused_limit(read(Request, arguments[0]), arguments[0], always_on=always_on)
     names = [f.name for f in panel_fields(always_on=always_on)]
     return read(Request, dict(zip(names, arguments, strict=False)))
+
+
+def _with_unused_limit(
+    reading: Reading[Request], given: Mapping[str, Any], *, always_on: bool
+) -> Reading[Request]:
+    """Report a limit that nothing uses: one who names it alone expects a filter."""
+    request = reading.values
+    used = not always_on and (request.until or request.hires_for_passing)
+    if used or "limit" not in given or "filter_low" in given or "limit" in reading.senseless:
+        return reading
+    problem = f"{option_of(_LIMIT).label} needs 'filter_low': true; nothing was filtered"
+    return replace(reading, problems=(*reading.problems, problem))
 
 
 def read(kind: type[T], given: Mapping[str, Any]) -> Reading[T]:

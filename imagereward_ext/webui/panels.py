@@ -18,7 +18,7 @@ def always_on_panel(tab: str, service: Service) -> list[Any]:
     prefix = f"imagereward-{tab}-every"
     with gr.Accordion("ImageReward scoring", open=False, elem_id=prefix):
         components = panel(always_on=True, prefix=prefix, scorers=service.names)
-        _share_line(components["limit"], f"{prefix}-share", service)
+        _share_line(components["limit"], prefix, service)
     return list(components.values())
 
 
@@ -27,7 +27,7 @@ def chosen_panel(tab: str, service: Service) -> list[Any]:
     prefix = f"imagereward-{tab}-script"
     with gr.Group(elem_id=prefix):
         components = panel(always_on=False, prefix=prefix, scorers=service.names)
-        _share_line(components["limit"], f"{prefix}-share", service)
+        refresh = _share_line(components["limit"], prefix, service)
         with gr.Row():
             unload = gr.Button("Unload model", elem_id=f"{prefix}-unload")
             show = gr.Button("Show status", elem_id=f"{prefix}-show-status")
@@ -35,6 +35,13 @@ def chosen_panel(tab: str, service: Service) -> list[Any]:
     # Not queued: unloading must answer while a generation runs.
     unload.click(fn=lambda: _paragraph(service.unload()), inputs=[], outputs=[status], queue=False)
     show.click(fn=lambda: _paragraph(str(service.status())), inputs=[], outputs=[status], queue=False)
+    refresh.click(
+        fn=lambda shown: _paragraph(str(service.status())) if shown else "",
+        inputs=[status],
+        outputs=[status],
+        show_progress="hidden",
+        queue=False,
+    )
     return list(components.values())
 
 
@@ -77,15 +84,19 @@ def share_text(limit: Any, service: Service) -> str:
     return describe_share(history.share_below(reading.values.limit), known, reading.values.limit)
 
 
-def _share_line(limit: Any, elem_id: str, service: Service) -> None:
-    line = gr.HTML("", elem_id=elem_id)
-    limit.change(
-        fn=lambda value: _paragraph(share_text(value, service)),
-        inputs=[limit],
-        outputs=[line],
-        show_progress="hidden",
-        queue=False,
-    )
+def _share_line(limit: Any, prefix: str, service: Service) -> Any:
+    """Build the line about a limit, and the hidden button that our JavaScript presses after each generation."""
+    line = gr.HTML("", elem_id=f"{prefix}-share")
+    refresh = gr.Button("share", elem_id=f"{prefix}-refresh", elem_classes=["imagereward-hidden"])
+    for event in (limit.change, refresh.click):
+        event(
+            fn=lambda value: _paragraph(share_text(value, service)),
+            inputs=[limit],
+            outputs=[line],
+            show_progress="hidden",
+            queue=False,
+        )
+    return refresh
 
 
 def _paragraph(text: str) -> str:

@@ -60,7 +60,7 @@ def score_now(image: Any, service: Service) -> str:
     text, settings = service.host.text_of(image), service.settings()
     prompt = settings.text or plain_prompt(infotext.parse(text).prompt)
     if not prompt:
-        return _shown("This image holds no prompt; Settings > ImageReward can name a text to score instead.")
+        return _shown("This image holds no prompt. The Extras tab scores it for one that you type there.")
     try:
         with service.host.queue():
             (scored,) = service.score_apart([image], [prompt])

@@ -35,4 +35,5 @@ def _component(f: Field[Any], elem_id: str, scorers: Callable[[], Sequence[str]]
     if option.minimum is not None and option.maximum is not None:
         slider = {"minimum": option.minimum, "maximum": option.maximum, "step": option.step}
         return gr.Slider(info=option.help, **slider, **common)
-    return gr.Number(info=option.help, **({"step": option.step} if option.step else {}), **common)
+    # A number field of the browser drops the comma of 0,5, and 5 arrives.
+    return gr.Textbox(info=option.help, lines=1, max_lines=1, **{**common, "value": f"{f.default:g}"})

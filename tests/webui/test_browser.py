@@ -206,6 +206,29 @@ def test_a_limit_says_what_share_of_ones_own_images_it_rejects(page, webui):
         )
 
 
+def test_a_limit_may_be_typed_with_a_comma(page, webui):
+    choose_script(page)
+    page.locator("#imagereward-txt2img-script-filter_low input").check()
+    page.locator("#imagereward-txt2img-script-limit input").first.fill("")
+    page.locator("#imagereward-txt2img-script-limit input").first.press_sequentially("5,5")
+    generate(page, count=1)
+    page.wait_for_function("document.querySelector('#html_log_txt2img').innerText.includes('passed 5.50')")
+
+
+def test_what_the_panel_says_is_there_from_the_start_and_follows_each_generation(page, webui):
+    choose_script(page)
+    share = "document.querySelector('#imagereward-txt2img-script-share').innerText"
+    page.wait_for_function(f"{share}.includes('scored images')")
+    before = page.evaluate(share)
+    page.click("#imagereward-txt2img-script-unload")
+    status = "document.querySelector('#imagereward-txt2img-script-status').innerText"
+    page.wait_for_function(f"/No scorer was loaded|are free again/.test({status})")
+    generate(page, count=2)
+    wait_for_badges(page, 2)
+    page.wait_for_function(f"{status}.includes('is loaded on')")
+    page.wait_for_function(f"before => {share} !== before", arg=before)
+
+
 def test_unload_and_its_status_line(page, webui):
     webui.txt2img(alwayson_scripts=ON)
     choose_script(page)

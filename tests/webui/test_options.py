@@ -43,6 +43,24 @@ def test_a_limit_may_be_typed_with_a_comma(limit):
     assert (reading.values.limit, reading.values.filter_low, reading.problems) == (0.5, True, ())
 
 
+@pytest.mark.parametrize(
+    ("given", "always_on", "reported"),
+    [
+        ({"limit": 0.5}, True, True),
+        ({"limit": 0.5, "until": 2}, True, True),  # the panel of every generation knows no tries
+        ({"limit": 0.5}, False, True),
+        ({"limit": 0.5, "until": 2}, False, False),
+        ({"limit": 0.5, "hires_for_passing": True}, False, False),
+        ({"limit": 0.5, "filter_low": True}, True, False),
+        ({"limit": 0.5, "filter_low": False}, True, False),
+    ],
+)
+def test_a_limit_that_nothing_uses_is_reported(given, always_on, reported):
+    reading = read_arguments([given], always_on=always_on)
+    assert reading.values == Request(**given)
+    assert any("needs 'filter_low': true" in problem for problem in reading.problems) is reported
+
+
 def test_a_huge_limit_is_a_limit():
     assert read(Request, {"filter_low": True, "limit": 1e9}).values.limit == 1e9
 

@@ -5,7 +5,7 @@ import pytest
 gr = pytest.importorskip("gradio")
 
 from imagereward_ext.webui import panels, png_info  # noqa: E402
-from imagereward_ext.webui.options import option_of, panel_fields  # noqa: E402
+from imagereward_ext.webui.options import Reading, Request, option_of, panel_fields, read  # noqa: E402
 from tests.tiny import picture  # noqa: E402
 from tests.webui.services import make_service  # noqa: E402
 
@@ -31,7 +31,10 @@ def test_a_panel_holds_every_option_in_the_order_of_the_api(service, tab, always
         components = build(tab, service)
     fields = panel_fields(always_on=always_on)
     assert [component.label for component in components] == [option_of(f).label for f in fields]
-    assert [component.value for component in components] == [f.default for f in fields]
+    given = {f.name: component.value for f, component in zip(fields, components, strict=True)}
+    assert read(Request, given) == Reading(Request()), (
+        "what the panel shows at first is what is done by default"
+    )
     kind = "every" if always_on else "script"
     assert [component.elem_id for component in components] == [
         f"imagereward-{tab}-{kind}-{f.name}" for f in fields
@@ -69,10 +72,12 @@ def test_all_panels_live_in_one_page(service):
 
 
 def test_the_share_of_own_images_below_a_limit(service):
-    assert "After 100 more" in panels.share_text(0.5, service)
+    assert "After 100 more scored images" in panels.share_text(0.5, service)
     history = service.history("ImageReward", "0123456789")
-    for n in range(100):
+    for n in range(99):
         history.add(n / 100)
+    assert "After 1 more scored image," in panels.share_text(0.5, service)
+    history.add(0.99)
     assert panels.share_text(0.25, service) == "25% of your 100 scored images are below 0.25."
     assert panels.share_text("", service) == "Lower score limit is empty; type a number such as 0.5"
 
@@ -97,7 +102,8 @@ def test_png_info_scores_an_image_for_its_own_prompt(service):
     (expected,) = service.score([picture()], ["a red fox"], service.wish())
     told = png_info.score_now(with_text(f"a (red:1.2) fox\n{LINE}"), service)
     assert f"ImageReward: {expected.score:.4f}" in told
-    assert "no prompt" in png_info.score_now(picture(), service)
+    without = png_info.score_now(picture(), service)
+    assert "no prompt" in without and "Extras" in without
     assert "Put an image" in png_info.score_now(None, service)
     service.host.options["imagereward_text"] = "the <sea>"
     assert "for the text &quot;the &lt;sea&gt;&quot;" in png_info.score_now(picture(), service)
