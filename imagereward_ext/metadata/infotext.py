@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 
 PARAMETER_LINE_HAS_AT_LEAST = 3
 
-_PAIR = re.compile(
-    r"""
+# Compiled at its first use, like all patterns here: not at the WebUI's start.
+_PAIR = r"""
     \s* (?P<key> \w [\w\ \-/]{1,99} ) :           # "CFG scale", "Size-1"; unbounded, prose would take minutes
     \s* (?P<value> "(?: [^"\\] | \\. )+" | [^,]* ) # a JSON string, or whatever comes before the next comma
     (?: , | $ )
-    """,
-    re.VERBOSE,
-)
-_KEY = re.compile(r"\w[\w \-/]+")
+    """
+_KEY = r"\w[\w \-/]+"
 _NEGATIVE = "Negative prompt:"
-_SCORE_LINE = re.compile(r"\s*(?P<key>ImageReward Score): *(?P<value>\S+)\s*")
+_SCORE_LINE = r"\s*(?P<key>ImageReward Score): *(?P<value>\S+)\s*"
 """What the `image-reward` package's own WebUI script adds: a line below the parameters, which hides them."""
 
 
@@ -104,7 +102,7 @@ def unquote(value: str) -> str:
 
 def is_key(name: str) -> bool:
     """Tell whether a name can be a field's key."""
-    return _KEY.fullmatch(name) is not None
+    return re.fullmatch(_KEY, name) is not None
 
 
 def _line_with(line: str, fields: Mapping[str, str]) -> str:
@@ -146,7 +144,7 @@ def _values(line: str) -> dict[str, str]:
 
 
 def _pairs(line: str) -> list[re.Match[str]]:
-    return list(_PAIR.finditer(line))
+    return list(re.finditer(_PAIR, line, re.VERBOSE))
 
 
 def _is_parameter_line(line: str) -> bool:
@@ -162,7 +160,7 @@ def _without_score_lines(text: str) -> tuple[str, dict[str, str]]:
     """Separate lines that another tool has put below the parameters."""
     values: dict[str, str] = {}
     body = text
-    while match := _SCORE_LINE.fullmatch(_last_line(body)):
+    while match := re.fullmatch(_SCORE_LINE, _last_line(body)):
         values.setdefault(match["key"], match["value"])
         body = body[: len(body.rstrip()) - len(_last_line(body))].removesuffix("\n")
     return body, values

@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+# Text, compiled by `re` at its first use: the WebUI imports this at its start and needs none of it then.
+_LONE_SURROGATES = "[\ud800-\udfff]"
 _TAG = r"<\w+:[^<>]+>"
-_TAGS_FIRST = re.compile(rf"^(?:[\s,]*{_TAG})+[\s,]*")
-_TAGS_BETWEEN = re.compile(rf"(?:[\s,]*{_TAG})+(?=\s*(?:,|$))")
-_TAGS = re.compile(_TAG)
-_BREAK = re.compile(r"[\s,]*\bBREAK\b(?=\s*(?:,|$))|\bBREAK\b")
-_AND = re.compile(r"\bAND\b")
-_WEIGHT_OF_PART = re.compile(r":\s*(?P<weight>[-+]?(?:\d+\.?\d*|\.\d+))\s*$")
-_TOKEN = re.compile(r"\\.|[()\[\]|:]|[^\\()\[\]|:]+|\\", re.DOTALL)
-_NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*")
+_TAGS_FIRST = rf"^(?:[\s,]*{_TAG})+[\s,]*"
+_TAGS_BETWEEN = rf"(?:[\s,]*{_TAG})+(?=\s*(?:,|$))"
+_BREAK = r"[\s,]*\bBREAK\b(?=\s*(?:,|$))|\bBREAK\b"
+_AND = r"\bAND\b"
+_WEIGHT_OF_PART = r":\s*(?P<weight>[-+]?(?:\d+\.?\d*|\.\d+))\s*$"
+_TOKEN = r"\\.|[()\[\]|:]|[^\\()\[\]|:]+|\\"
+_NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*"
 
 
 def plain_prompt(text: str) -> str:
@@ -29,31 +29,31 @@ def plain_prompt(text: str) -> str:
     'a red fox, in snow rain at night by day, (film)'
     """
     # Half a character (from a JSON escape, or bytes of a terminal) can neither be scored nor stored.
-    text = _LONE_SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+    text = re.sub(_LONE_SURROGATES, "\N{REPLACEMENT CHARACTER}", text)
     text = " ".join(text.split())
     text = _without_tags(text)
-    text = _BREAK.sub(" ", text)
+    text = re.sub(_BREAK, " ", text)
     words = " ".join(_without_brackets(part) for part in _wanted_parts(text))
     return re.sub(r" +(?=,)", "", " ".join(words.split()))
 
 
 def _without_tags(text: str) -> str:
     """Take network tags out, with the comma that only set them apart."""
-    text = _TAGS_FIRST.sub("", text)
-    text = _TAGS_BETWEEN.sub("", text)
-    return _TAGS.sub(" ", text)
+    text = re.sub(_TAGS_FIRST, "", text)
+    text = re.sub(_TAGS_BETWEEN, "", text)
+    return re.sub(_TAG, " ", text)
 
 
 def _wanted_parts(text: str) -> Iterable[str]:
     """Split at AND; a part of negative or no weight says what the image should not show, and is left out."""
-    parts = _AND.split(text)
+    parts = re.split(_AND, text)
     if len(parts) == 1:
         return parts
     wanted = []
     for part in parts:
-        match = _WEIGHT_OF_PART.search(part)
+        match = re.search(_WEIGHT_OF_PART, part)
         if match is None or float(match["weight"]) > 0:
-            wanted.append(_WEIGHT_OF_PART.sub("", part))
+            wanted.append(re.sub(_WEIGHT_OF_PART, "", part))
     return wanted
 
 
@@ -79,7 +79,7 @@ class _Group:
         """Say what stays when the closing bracket is reached."""
         if self.bracket == "[" and "|" in self.separators:  # alternation
             return _joined(self.pieces)
-        if self.separators and _NUMBER.fullmatch(self.pieces[-1]):
+        if self.separators and re.fullmatch(_NUMBER, self.pieces[-1]):
             if self.bracket == "(":  # attention: the words, and behind the last colon the weight
                 self.pieces.pop()
                 self.separators.pop()
@@ -91,7 +91,7 @@ class _Group:
 def _without_brackets(text: str) -> str:
     """Resolve brackets from the inside out; a bracket without its partner is treated as the WebUI does."""
     groups = [_Group()]
-    for token in _TOKEN.findall(text):
+    for token in re.findall(_TOKEN, text, re.DOTALL):
         if token[0] == "\\":
             groups[-1].add(token[1:])
         elif token in "([":

@@ -18,8 +18,8 @@ from imagereward_ext.metadata import infotext
 DECIMALS = 4
 PEER_LABEL = "ImageReward"
 _PEER_KEY = "ImageReward Score"
-_DIGEST = re.compile(r"[0-9a-f]{10}")
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_DIGEST = r"[0-9a-f]{10}"
+_NUMBER = r"[-+]?\d+(\.\d+)?"
 _PAIRS_OF_THE_WEBUI = {"Model", "VAE"}
 """Keys with a `… hash` beside them that are no scores, whatever a checkpoint is called."""
 
@@ -75,7 +75,7 @@ def find_marks(text: str) -> list[ScoreMark]:
     labels = [
         label
         for label in hashed
-        if label not in _PAIRS_OF_THE_WEBUI and _DIGEST.fullmatch(fields[f"{label} hash"])
+        if label not in _PAIRS_OF_THE_WEBUI and re.fullmatch(_DIGEST, fields[f"{label} hash"])
     ]
     marks = [_mark(fields, label) for label in dict.fromkeys([PEER_LABEL, *labels])]
     return [mark for mark in marks if mark is not None]
@@ -114,7 +114,7 @@ def _set(text: str, label: str, fields: Mapping[str, str], scored_prompt: str) -
 
 def _mark(fields: Mapping[str, str], label: str) -> ScoreMark | None:
     number = fields.get(label, "").strip()
-    if _NUMBER.fullmatch(number) and (value := _finite(number)) is not None:
+    if re.fullmatch(_NUMBER, number) and (value := _finite(number)) is not None:
         digest = fields.get(f"{label} hash", "")
         return ScoreMark(label, value, digest, fields.get(f"{label} prompt"))
     if label == PEER_LABEL and (old := _finite(fields.get(_PEER_KEY, ""))) is not None:

@@ -43,10 +43,13 @@ def fill(
         if isinstance(module, nn.Linear)
         for parameter, _ in module.named_parameters()
     }
+    whole = placement.dtype == torch.float32
     state = {}
     for name, _ in network.named_parameters():
-        exact = name.startswith(single_precision) or (mixed and name not in products)
-        state[name] = file[rename(name)].to(placement.device, torch.float32 if exact else placement.dtype)
+        exact = whole or name.startswith(single_precision) or (mixed and name not in products)
+        dtype = torch.float32 if exact else placement.dtype
+        # One tensor left in the mapped file would keep what was read around it in memory.
+        state[name] = file[rename(name)].to(placement.device, dtype, copy=not whole)
     network.load_state_dict(state, strict=False, assign=True)
     for module in network.modules():
         for name, buffer in module.named_buffers(recurse=False):

@@ -149,6 +149,15 @@ def test_lower_precisions_stay_close_and_keep_the_head_exact(tiny, tiny_folder: 
     assert lower.score(images, "a cat") == pytest.approx(tiny.score(images, "a cat"), abs=bound)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_lower_precisions_leave_nothing_in_the_mapped_file(tiny_folder: Path, precision: str) -> None:
+    if torch.__version__ < "2.2" and precision == "fp16":
+        pytest.skip("this torch has no half precision on a CPU")
+    network = load_scorer(str(tiny_folder), device="cpu", precision=precision).network
+    for name, parameter in network.named_parameters():
+        assert parameter.untyped_storage().nbytes() == parameter.numel() * parameter.element_size(), name
+
+
 def test_bf16_multiplies_in_bf16_and_adds_up_in_single_precision(tiny_folder: Path) -> None:
     network = load_scorer(str(tiny_folder), device="cpu", precision="bf16").network
     block = network.vision.encoder.layers[0]
