@@ -381,7 +381,7 @@ def test_the_file_is_closed_when_it_is_replaced(
 ) -> None:
     path = saved("PNG")
     opened: list[BinaryIO] = []
-    open_file, replace = Path.open, storage._replace
+    open_file, replace = Path.open, storage.replace
 
     def remembered(self: Path, *arguments: str) -> BinaryIO:
         opened.append(open_file(self, *arguments))
@@ -392,7 +392,7 @@ def test_the_file_is_closed_when_it_is_replaced(
         replace(source, target)
 
     monkeypatch.setattr(Path, "open", remembered)
-    monkeypatch.setattr(storage, "_replace", as_windows_does)
+    monkeypatch.setattr(storage, "replace", as_windows_does)
     write_infotext(path, TYPICAL)
     assert len(opened) >= 2
     assert read_texts(path).infotext == TYPICAL
