@@ -16,15 +16,31 @@ PASSED, REJECTED = "passed", "rejected"
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The job's own options; whatever else is given goes to the host."""
-    parser = argparse.ArgumentParser(prog="demo --once", description=__doc__)
-    parser.add_argument("--once", metavar="PROMPT", required=True, help="what to draw")
-    parser.add_argument("--count", type=int, default=8, help="how many images (default: 8)")
+    parser = argparse.ArgumentParser(
+        prog="demo",
+        description=__doc__,
+        epilog="Every other option goes to the WebUI: demo --help.",
+        allow_abbrev=False,
+    )
+    # Optional for argparse alone, so that --once --help finds its way to the help.
+    parser.add_argument("--once", metavar="PROMPT", nargs="?", required=True, help="what to draw")
+    parser.add_argument("--count", type=positive, default=8, help="how many images (default: 8)")
     parser.add_argument("--limit", type=float, default=None, help="reject images that score lower")
     parser.add_argument("--best", type=int, default=0, help="keep only so many, the best ones (default: all)")
     parser.add_argument("--seed", type=int, default=-1, help="seed of the first image (default: random)")
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: 20)")
+    parser.add_argument("--steps", type=positive, default=20, help="sampling steps (default: 20)")
     parser.add_argument("--cfg", type=float, default=GUIDANCE, help="guidance (default: %(default)g)")
-    return parser.parse_known_args(arguments)
+    options, flags = parser.parse_known_args(arguments)
+    if not options.once:
+        parser.error('--once takes a prompt, such as --once "a red circle on a blue background"')
+    return options, flags
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def main(arguments: list[str]) -> int:

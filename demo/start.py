@@ -31,7 +31,8 @@ def prepare(flags: list[str]) -> None:
     given = {flag.partition("=")[0] for flag in flags}
     defaults = {"--data-dir": DATA, "--ckpt-dir": MODELS}
     missing = [word for flag, value in defaults.items() if flag not in given for word in (flag, str(value))]
-    sys.argv = [str(HOST / "launch.py"), *missing, "--extension", str(ROOT), *flags]
+    # What the host calls itself in its usage and errors is what a person typed.
+    sys.argv = ["demo", *missing, "--extension", str(ROOT), *flags]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--data-dir", type=Path)
     _first_start(parser.parse_known_args(sys.argv[1:])[0].data_dir)

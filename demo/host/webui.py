@@ -47,33 +47,36 @@ def load_extensions() -> None:
 
 
 def free_port() -> int:
-    """The port asked for, else the first free one."""
-    if cmd_opts.port is not None:
-        return cmd_opts.port
-    for port in range(FIRST_PORT, FIRST_PORT + 100):
+    """The port asked for, else the first free one; without one nothing is loaded at all."""
+    asked = cmd_opts.port
+    for port in range(FIRST_PORT, FIRST_PORT + 100) if asked is None else [asked]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((cmd_opts.server_name, port))
-            except OSError:
+            except (OSError, OverflowError):
                 continue
             return port
-    raise OSError(f"no free port from {FIRST_PORT} on; choose one with --port")
+    problem = (
+        f"no free port from {FIRST_PORT} on" if asked is None else f"port {asked} cannot be used or is taken"
+    )
+    raise SystemExit(f"{problem}; choose one with --port")
 
 
 def run() -> None:
+    port = free_port()
     try:
         initialize()
         if cmd_opts.nowebui:
-            run_api_alone()
+            run_api_alone(port)
         else:
-            run_ui()
+            run_ui(port)
     except Exception:
         traceback.print_exc()
         os._exit(1)  # gradio's threads would keep a half-started host alive
 
 
-def run_api_alone() -> None:
+def run_api_alone(port: int) -> None:
     import uvicorn
     from fastapi import FastAPI
 
@@ -82,11 +85,10 @@ def run_api_alone() -> None:
     Api(app, queue_lock)
     script_callbacks.app_started_callback(None, app)
     print(f"Startup time: {startup_timer.summary()}.", flush=True)
-    uvicorn.run(app, host=cmd_opts.server_name, port=free_port(), log_level="warning")
+    uvicorn.run(app, host=cmd_opts.server_name, port=port, log_level="warning")
 
 
-def run_ui() -> None:
-    port = free_port()
+def run_ui(port: int) -> None:
     while True:
         start_ui(port)
         print(f"Startup time: {startup_timer.summary()}.", flush=True)
@@ -113,6 +115,7 @@ def start_ui(port: int) -> None:
         quiet=True,
         show_api=False,
         allowed_paths=ui_page.served_folders(),
+        app_kwargs={"docs_url": "/docs", "redoc_url": "/redoc"},  # gradio leaves them out
     )
     startup_timer.record("gradio launch")
     progress.setup_progress_api(app)

@@ -188,3 +188,17 @@ def test_transparent_and_odd_sized_inputs_are_taken(client):
     picture = Image.new("RGBA", (50, 90), (255, 0, 0, 128))
     for mode in (0, 1, 2):
         assert client.img2img(picture, resize_mode=mode).images[0].size == (64, 64)
+
+
+def test_arguments_that_are_no_list_are_refused(client):
+    for wrong in ({"args": {}}, {"args": None}, []):
+        body = {"prompt": "x", "steps": 1, "alwayson_scripts": {"Hook recorder": wrong}}
+        answer = client.request("POST", "/sdapi/v1/txt2img", json=body)
+        assert answer.status_code == 422
+        assert "Script 'Hook recorder' takes" in answer.json()["detail"]
+
+
+def test_the_routes_are_documented_beside_the_page(client):
+    for page in ("/docs", "/redoc"):
+        assert "/openapi.json" in client.request("GET", page).text
+    assert "/sdapi/v1/txt2img" in client.get("/openapi.json")["paths"]

@@ -175,7 +175,10 @@ class Api:
             script = runner.scripts[self._find(name, runner.scripts)]
             if not script.alwayson:
                 raise HTTPException(422, "Cannot have a selectable script in the always on scripts params")
-            values = given.get("args", [])[: script.args_to - script.args_from]
+            values = given.get("args", []) if isinstance(given, dict) else None
+            if not isinstance(values, list):
+                raise HTTPException(422, f'Script {name!r} takes {{"args": [...]}}, a list')
+            values = values[: script.args_to - script.args_from]
             args[script.args_from : script.args_from + len(values)] = values
         return args
 
