@@ -88,6 +88,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     from imagereward_ext.refl.config import settings
 
     values = {setting.name: getattr(arguments, setting.name) for setting in settings()}
+    if values["scorers"] is not None:
+        values["scorers"] = ",".join(values["scorers"])
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -95,6 +97,8 @@ def _add_setting(group: Any, setting: Setting) -> None:
     about = f"{setting.help} ({_spell(setting.default)})".replace("%", "%%")
     if setting.type is bool:
         group.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=about)
+    elif setting.name == "scorers":  # every other command takes them one by one
+        group.add_argument(setting.flag, "--scorer", action="append", metavar="TEXT", help=about)
     else:
         metavar = {int: "N", float: "X", str: "TEXT"}[setting.type]
         choices = {"choices": setting.choices} if setting.choices else {"metavar": metavar}

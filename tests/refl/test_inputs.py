@@ -158,6 +158,14 @@ def test_every_setting_is_a_flag_and_only_given_ones_count(tmp_path):
     assert all(setting.flag in text.format_help() for setting in settings())
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--scorers", "red:2,green"], ["--scorer", "red:2,green"], ["--scorer", "red:2", "--scorer", "green"]],
+)
+def test_scorers_are_named_as_in_the_other_commands_too(words):
+    assert command._given(parsed(*words)) == {"scorers": "red:2,green"}
+
+
 def test_the_plan_loads_nothing_and_says_what_matters(tmp_path, capsys, monkeypatch):
     from imagereward_ext.diffusion import loading
 
