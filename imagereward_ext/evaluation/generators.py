@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.plots import distribution_plot
 from imagereward_ext.evaluation.report import Report, Table
 from imagereward_ext.evaluation.scoring import Item, Scores
-from imagereward_ext.evaluation.statistics import Interval, mean_interval, spearman
+from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS, Interval, mean_interval, spearman
 from imagereward_ext.images import SUFFIXES
 
 _FILE = re.compile(r"(?P<prompt>.+)_(?P<number>\d+)")
@@ -197,18 +198,19 @@ def _standing_table(
     ]
     rows = []
     for name, standing in standings.items():
-        mean = standing.mean
+        mean = standing.mean.shown_for(standing.prompts)
         row = [
             name,
             str(standing.place),
             f"{mean.value:.4f}",
-            f"[{mean.low:.4f}, {mean.high:.4f}]",
+            "–" if math.isnan(mean.low) else f"[{mean.low:.4f}, {mean.high:.4f}]",
             f"{standing.images:,}",
         ]
         if human_places:
             row.append(f"{human_places[name]:g}" if name in human_places else "–")
         rows.append(row)
-    return Table(scorer, header, rows, "Prompts were resampled for the intervals.")
+    note = f"Prompts were resampled for the intervals; fewer than {ENOUGH_PROMPTS} give none."
+    return Table(scorer, header, rows, note)
 
 
 def _rows(measured: Benchmark) -> list[dict[str, Any]]:

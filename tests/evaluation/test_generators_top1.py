@@ -92,6 +92,16 @@ def test_the_generators_report(models, tmp_path):
     assert (tmp_path / "out" / "generators-scores-by-scorer.png").is_file()
 
 
+def test_fewer_than_ten_prompts_give_a_model_no_interval():
+    standings = {
+        name: generators.Standing(Interval(1.0, 0.5, 1.5), 1, 20, prompts)
+        for name, prompts in (("few", 9), ("enough", 10))
+    }
+    measured = generators.Benchmark({"s": standings}, {"s": {name: [1.0, 2.0] for name in standings}}, {})
+    few, enough = generators.generators_report(measured).tables[0].rows
+    assert (few[3], enough[3]) == ("–", "[0.5000, 1.5000]")
+
+
 def test_prompts_and_rankings_that_cannot_be_read_are_named(models, tmp_path):
     names = ["first", "second", "third"]
     with pytest.raises(ImageRewardError, match="names 'fourth'"):
