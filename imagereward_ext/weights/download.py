@@ -45,9 +45,9 @@ def _download(file: RemoteFile, folder: Path, report: Report) -> Path:
         raise
     # The hub's client fails in as many ways as a network can; each of them ends in the same advice.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(" .")
         raise WeightsError(
-            f"{file.name} could not be downloaded: {reason[:300]}. {_by_hand(file, folder)}"
+            f"{file.name} could not be downloaded: {reason}. {_by_hand(file, folder)}"
         ) from error
     return target
 

@@ -214,6 +214,7 @@ def test_a_hub_that_cannot_be_reached_ends_in_one_line_of_advice(hub: Hub, tmp_p
         f"{tmp_path / 'home'} as named.pt",
     ):
         assert part in last
+    assert ".. Get it from" not in last, "two full stops"
 
 
 def test_a_read_only_folder_is_no_obstacle_for_loading(shelf: Path) -> None:
