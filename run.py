@@ -8,7 +8,8 @@
     python3 run.py test --slow              with the tests that take minutes or gigabytes
     python3 run.py check                    lint, format, types
     python3 run.py bench --smoke            speed and memory beside the image-reward package; without --smoke in full
-    python3 run.py score out/*.png          any command of `python -m imagereward_ext`
+    python3 run.py score out/*.png          any command of `python -m imagereward_ext`: score, rank, filter, info,
+                                            models, train-reward, train, compare, evaluate
 
 The first call makes a virtual environment in this folder and installs pinned packages; later calls start at once
 and need no network. This file uses the standard library alone.
@@ -24,7 +25,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)  # those for which every pinned package is published
 
 # The one place that says which environment runs what.
 ENVIRONMENTS = {
@@ -36,9 +37,10 @@ ENVIRONMENTS = {
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands above; return its exit code."""
-    if sys.version_info < OLDEST_PYTHON:
-        have, need = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST_PYTHON))
-        return fail(f"Python {need} or newer is needed; this is {have}. Try python{need} run.py …")
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        versions = (OLDEST_PYTHON, NEWEST_PYTHON, sys.version_info[:2])
+        oldest, newest, this = (".".join(map(str, version)) for version in versions)
+        return fail(f"Python {oldest} to {newest} is needed; this is {this}. Try python{newest} run.py …")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
