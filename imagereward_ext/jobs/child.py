@@ -7,6 +7,7 @@ the WebUI gets no pipe.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import signal
@@ -61,6 +62,8 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
     else:
         (folder / OUTCOME).unlink(missing_ok=True)
         ending, code = _train(order)
+        if order.resume and ending.get("lora"):
+            _replace_interim(order, ending["lora"])
     if not order.only_compare:  # how the training ended stays
         _write_outcome(folder, ending)
     print(ending["reason"], flush=True)
@@ -80,6 +83,31 @@ def _train(order: Order) -> tuple[dict[str, Any], int]:
         traceback.print_exc()
         text = str(error).splitlines()[0] if str(error) else "no message"
         return _failed(f"{type(error).__name__}: {text} (details in the log)"), 1
+
+
+def _replace_interim(order: Order, lora: str) -> None:
+    """Take from the LoRA folder what earlier stops of a resumed run put there, unless somebody has changed it."""
+    from imagereward_ext.refl.run_folder import RunFolder
+
+    folder, target = order.folder, Path(str(order.config.get("lora_dir") or order.folder)).expanduser()
+    every = int(order.config.get("lora_every") or 0)
+    for event in RunFolder(folder).read_events():
+        name, step = str(event.get("lora") or ""), int(event.get("step") or 0)
+        interim = event.get("ending") == "asked" and name not in ("", lora)
+        if not interim or target == folder or (every and step % every == 0):  # ordered as one of several
+            continue
+        own = list(folder.glob(f"{Path(name).stem}.*"))
+        if own and all(_same(path, target / path.name) for path in own):
+            with suppress(OSError):
+                for path in own:
+                    (target / path.name).unlink()
+                _say(f"{Path(lora).stem} took the place of {Path(name).stem} in the LoRA folder")
+
+
+def _same(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return filecmp.cmp(one, other, shallow=False)
+    return False
 
 
 def _engine(order: Order) -> Any:

@@ -79,6 +79,54 @@ def test_the_comparison_reads_the_checkpoint_as_the_training_did(trained):
     assert (given.prediction, given.precision) == ("v_prediction", "bf16")
 
 
+@pytest.fixture
+def resumed(tmp_path):
+    """The order of a run that was stopped after 4 updates, resumed, and is done after 12."""
+    loras = tmp_path / "Lora"
+    order = Order(
+        {"name": "run", "output": str(tmp_path / "runs"), "lora_dir": str(loras)}, resume=True, device="cpu"
+    )
+    loras.mkdir()
+    order.folder.mkdir(parents=True)
+    for step, ending in ((4, "asked"), (12, "finished")):
+        name = f"run-{step:06d}"
+        event = {"kind": "end", "step": step, "ending": ending, "lora": f"{name}.safetensors"}
+        with (order.folder / "events.jsonl").open("a") as file:
+            file.write(json.dumps(event) + "\n")
+        for suffix in ("safetensors", "json", "png"):
+            for folder in (order.folder, loras):
+                (folder / f"{name}.{suffix}").write_text(f"{step} {suffix}")
+    return order, loras
+
+
+def lora_names(folder):
+    return sorted({path.stem for path in folder.iterdir()})
+
+
+def test_a_resumed_run_leaves_one_lora_in_the_lora_folder(resumed, monkeypatch, tmp_path):
+    order, loras = resumed
+    order.write()
+    ending = {"ending": "finished", "reason": "done", "lora": "run-000012.safetensors"}
+    monkeypatch.setattr(child, "_train", lambda order: (ending, 0))
+    monkeypatch.setattr(child.signal, "signal", lambda *arguments: None)
+    assert child.main(order.folder, tmp_path / "device.lock", follow=False) == 0
+    assert lora_names(loras) == ["run-000012"]
+    assert (order.folder / "run-000004.safetensors").exists(), "the run's own files stay"
+
+
+@pytest.mark.parametrize("why", ["changed", "ordered", "same step"])
+def test_a_lora_of_a_stopped_run_stays_that_somebody_wants(resumed, why):
+    order, loras = resumed
+    if why == "changed":
+        (loras / "run-000004.json").write_text("my own notes")
+    elif why == "ordered":
+        order = replace(order, config={**order.config, "lora_every": 2})
+    child._replace_interim(
+        order, "run-000004.safetensors" if why == "same step" else "run-000012.safetensors"
+    )
+    assert lora_names(loras) == ["run-000004", "run-000012"]
+
+
 def test_a_comparison_that_is_stopped_is_not_called_done(trained, monkeypatch, capsys):
     def stopped(arguments):
         raise child._StoppedWhileLoadingError
