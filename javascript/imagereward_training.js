@@ -57,12 +57,12 @@
         return answer;
     }
 
-    async function act(route, body) {
+    async function act(route, body, tell = say, done = "") {
         try {
             await ask(route, {}, body);
-            say("");
+            tell(done);
         } catch (error) {
-            say(error.message);
+            tell(error.message);
         }
         await look();
     }
@@ -70,6 +70,20 @@
     function say(text) {
         const line = page("run")?.querySelector(".imagereward-refl-said");
         if (line) line.textContent = text;
+    }
+
+    // What a button of the result did is told beside it: the run's line may be out of sight.
+    function reply(text) {
+        const line = page("result")?.querySelector(".imagereward-refl-reply");
+        if (line) line.textContent = text;
+    }
+
+    // "It will begin" is true until it does.
+    function settle(found) {
+        app().querySelectorAll("[data-run][data-while]").forEach((line) => {
+            const run = found.find((one) => one.name === line.dataset.run);
+            line.hidden = !line.dataset.while.split(" ").includes(run?.state);
+        });
     }
 
     // ---- what is shown, made once and then filled
@@ -149,6 +163,7 @@
         if (!run) showNothing();
         drawButtons(run);
         drawRuns(answer.runs);
+        settle(answer.runs);
     }
 
     function showNothing() {
@@ -341,17 +356,11 @@
         buttons.append(
             button(`Use in txt2img: <lora:${run.lora}:${weight}>`, () => use(run.lora, weight), "use"),
             button("Refresh the LoRA list", refreshLoras, "refresh-loras"));
-        if (state.folders) buttons.append(button("Open the folder", () => act("folder", {name: run.name}), "folder"));
-        place.append(...report.slice(0, 1), buttons, ...report.slice(1));
+        if (state.folders) buttons.append(button("Open the folder", () => act("folder", {name: run.name}, reply, "The folder is open, in a window of its own."), "folder"));
+        place.append(...report.slice(0, 1), buttons, element("p", "", "imagereward-refl-reply"), ...report.slice(1));
     }
 
     function reportOf(report) {
-        const advice = report.recommended === null
-            ? `No weight that was tried beats the checkpoint on these ${report.prompts} prompts: rather do not use it.`
-            : `Recommended weight: ${report.recommended} (by ${report.prompts} prompts, same seeds before and after).`;
-        const rows = report.rows.filter((row) => row.label.endsWith(` x ${report.recommended}`));
-        const chance = rows.length && !rows.some((row) => row.win_rate?.low > 0.5);
-        const doubt = chance ? " It may be chance: compare again with more prompts to be sure." : "";
         const table = element("table");
         const head = element("tr");
         ["", "scorer", "mean", "difference", "win rate"].forEach((text) => head.append(element("th", text)));
@@ -363,13 +372,14 @@
             table.append(line);
         }
         const pictures = report.pictures.map((file) => picture(file, "contact sheet"));
-        return [element("p", advice + doubt), table, ...pictures];
+        return [element("p", report.advice), table, ...pictures];
     }
 
     function interval(value, factor, digits, unit = "") {
         if (!value) return "–";
-        const [middle, low, high] = [value.value, value.low, value.high].map((v) => (factor * v).toFixed(digits));
-        return `${middle}${unit} (${low} to ${high})`;
+        const shown = (number) => (factor * number).toFixed(digits);
+        const bounds = value.low === null ? "" : ` (${shown(value.low)} to ${shown(value.high)})`;
+        return `${shown(value.value)}${unit}${bounds}`;
     }
 
     function use(lora, weight) {
@@ -386,11 +396,11 @@
         const known = ["#txt2img_lora_extra_refresh", "#txt2img_extra_refresh"];
         const found = known.map((id) => app().querySelector(id)).find(Boolean);
         if (found && state.away) {
-            say("While something trains this WebUI has no checkpoint, which its list asks for: refresh it afterwards.");
+            reply("While something trains this WebUI has no checkpoint, which its list asks for: refresh it afterwards.");
             return;
         }
         found?.click();
-        say(found ? "" : "This WebUI finds new LoRAs by itself.");
+        reply(found ? "The LoRA list is read anew." : "This WebUI finds new LoRAs by itself.");
     }
 
     // ---- asking
@@ -458,6 +468,8 @@
     async function watch() {
         if (visible() && !planned) {
             planned = true;
+            part("fields")?.click();
+            waitForPlan();
             changed();
         }
         if (visible() || busy) busy = await look();
@@ -470,10 +482,22 @@
     function changed() {
         clearTimeout(timer);
         timer = setTimeout(() => {
-            if (!visible()) return;
+            timer = null;
+            planned = Boolean(visible());
+            if (!planned) return; // made when the tab is seen again
+            waitForPlan();
             part("check")?.click();
             part("plan")?.click();
         }, PAUSE);
+    }
+
+    // The plan takes seconds, and the old one is not true meanwhile.
+    function waitForPlan() {
+        part("plan-text")?.classList.add("imagereward-refl-pending");
+    }
+
+    function showPlan() {
+        if (timer === null) part("plan-text")?.classList.remove("imagereward-refl-pending");
     }
 
     function showProblems() {
@@ -489,9 +513,11 @@
         const setup = part("setup");
         if (!setup) return;
         ["input", "change", "click"].forEach((kind) => setup.addEventListener(kind, (event) => {
-            const quiet = event.target.closest?.(`#${PREFIX}-check, #${PREFIX}-plan, #${PREFIX}-start`);
-            if (!quiet) changed();
+            if (kind !== "click") waitForPlan(); // a click may be on anything
+            changed();
         }));
+        const plan = part("plan-text");
+        if (plan) new MutationObserver(showPlan).observe(plan, {childList: true, subtree: true, characterData: true});
         const problems = part("problems");
         if (problems) new MutationObserver(showProblems).observe(problems, {childList: true, subtree: true});
         // A preset that was loaded changes fields without a word of theirs; packages that were installed, what can be planned.

@@ -169,7 +169,7 @@ def _comparison(order: Order) -> list[str]:
     words += [word for weight in COMPARED_WEIGHTS for word in ("--lora-weight", weight)]
     words += [word for flag, pixels in size.items() if pixels for word in (flag, str(pixels))]
     words += ["--vae", config.vae] if config.vae else []
-    words += ["--clip-skip", str(config.clip_skip)]
+    words += ["--guidance", str(order.compare_guidance), "--clip-skip", str(config.clip_skip)]
     words += ["--prediction", config.prediction, "--precision", config.precision]
     words += ["--cpu"] if config.cpu else []
     words += ["--weights-dir", order.scorers] if order.scorers else []

@@ -31,6 +31,8 @@ class Order:
     """Whether the training is done already."""
     compare_prompts: str = ""
     """A prompt file for that, "" for the training's own."""
+    compare_guidance: float = 7.0
+    """The CFG scale that somebody makes images with, which is not the training's."""
     device: str = "auto"
     """As torch writes it: cuda:0, mps, cpu."""
     survive: bool = False

@@ -123,6 +123,12 @@ def read_events(folder: Path, position: int) -> Events:
     return Events(tuple(_parsed(whole)), position + len(whole))
 
 
+def training_prompts(folder: Path) -> Path:
+    """Return the file of the prompts that a run is trained on."""
+    stored = _read_json(folder / "config.json").get("config", {})
+    return Path(str(stored.get("prompts") or "")).expanduser()
+
+
 def log_tail(folder: Path, lines: int = 12) -> str:
     """Return the log's last lines."""
     try:

@@ -117,13 +117,18 @@ class Trainer:
             self._enqueue(replace(order, resume=known, only_compare=False, **changes))  # type: ignore[arg-type]
         return self.run(name)
 
-    def compare(self, name: str, prompts: str, count: int) -> Run:
+    def compare(self, name: str, prompts: str, count: int, guidance: float = 7.0) -> Run:
         """Make images before and after again, with other prompts ("" takes the training's)."""
         with self._changing:
             run, order = self.run(name), read_order(self.path(name))
             if run.state in (*runs.ALIVE, runs.WAITING) or not run.lora or order is None:
                 raise JobError(f"the run {name!r} is {run.state} and has no LoRA to compare yet")
-            changes = {"compare": count, "compare_prompts": prompts, "only_compare": True}
+            changes = {
+                "compare": count,
+                "compare_prompts": prompts,
+                "compare_guidance": guidance,
+                "only_compare": True,
+            }
             self._enqueue(replace(order, **changes))  # type: ignore[arg-type]
         return self.run(name)
 

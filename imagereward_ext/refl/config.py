@@ -64,7 +64,9 @@ class Setting:
         outside = (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
         if outside:
             limits = (
-                f"at least {self.low:g}" if self.high is None else f"between {self.low:g} and {self.high:g}"
+                f"at least {self.low:.10g}"
+                if self.high is None
+                else f"between {self.low:.10g} and {self.high:.10g}"
             )
             raise ConfigError(f"{self.name} is {value}; it must be {limits}")
 

@@ -64,7 +64,7 @@ def until(trainer, *states, step=0):
 def trained(tmp_path):
     """The order of a training that is done, with settings that its checkpoint needs."""
     config = tiny_config(tmp_path, prediction="v_prediction", precision="bf16")
-    order = Order(asdict(config), compare=2, device="cpu", download=False)
+    order = Order(asdict(config), compare=2, compare_guidance=2.5, device="cpu", download=False)
     order.folder.mkdir(parents=True)
     RunFolder(order.folder).write_config(config, {})
     outcome = {"ending": "finished", "reason": "done", "lora": "run-000003.safetensors"}
@@ -150,3 +150,9 @@ def test_a_training_without_a_lora_compares_nothing(trained, monkeypatch, tmp_pa
     again = replace(trained, config={**trained.config, "name": "again"})
     again.write()
     assert child.main(again.folder, tmp_path / "other.lock", follow=False) == 1
+
+
+def test_the_comparison_draws_with_the_guidance_that_was_ordered(trained):
+    from imagereward_ext.cli import parse
+
+    assert parse("compare", child._comparison(trained)).guidance == 2.5

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import html
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -15,10 +17,12 @@ gr = pytest.importorskip("gradio")
 
 from imagereward_ext.errors import ImageRewardError, UsageError  # noqa: E402
 from imagereward_ext.hosts import Checkpoint  # noqa: E402
+from imagereward_ext.jobs import runs  # noqa: E402
 from imagereward_ext.jobs.order import JobError, Order  # noqa: E402
 from imagereward_ext.jobs.planning import SupersededError  # noqa: E402
+from imagereward_ext.jobs.runs import Run  # noqa: E402
 from imagereward_ext.refl.config import from_mapping, settings  # noqa: E402
-from imagereward_ext.webui.refl_tab import form, handover, health, tab  # noqa: E402
+from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
 from imagereward_ext.webui.refl_tab.training import Training  # noqa: E402
 from tests.tiny import picture  # noqa: E402
@@ -103,6 +107,65 @@ def test_handlers_show_errors_and_lose_nothing(training):
     assert training.trainer.runs() == []
 
 
+def test_what_is_said_of_a_waiting_run_is_only_said_while_it_waits(training, monkeypatch):
+    monkeypatch.setattr(training.trainer, "start", lambda order: Run("run", runs.WAITING))
+    monkeypatch.setattr(training.trainer, "compare", lambda *given: Run("run", runs.WAITING))
+    Order({"name": "run", "output": str(training.trainer.folder)}).write()
+    assert "data-run='run' data-while='waiting'" in tab._start(typed(), training)[0]
+    assert "data-run='run' data-while='waiting comparing'" in tab._compare("run", typed(), training)
+
+
+def problems(training, **values):
+    shown = tab._problems(form.defaults() | typed(**values), training)
+    return json.loads(html.unescape(shown.partition('data-problems="')[2].partition('"')[0]))
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "words"),
+    [
+        ({"updates": 0}, "updates", "Updates is 0; it must be between 1 and 1000000"),
+        ({"updates": None}, "updates", "Updates is empty; expected a number"),
+        (
+            {"first_step": 30, "last_step": 12},
+            "first_step",
+            "First step is 30, after Last step 12: swap them",
+        ),
+        (
+            {"steps": 15, "first_step": 5, "last_step": 15},
+            "last_step",
+            "Last step is 15, but 15 steps end at 14",
+        ),
+        ({"name": "a/b"}, "name", "'a/b' cannot be the name of a run"),
+        ({"judge": "tiny"}, "judge", "tiny is also the reward"),
+        ({"judge": "nobody"}, "judge", "there is no scorer 'nobody'"),
+        ({"scorers": []}, "scorers", "choose at least one scorer"),
+        ({"checkpoint": "x"}, "checkpoint", "there is no checkpoint 'x'"),
+        ({"prompt_text": "one"}, "prompt_text", "holds 1 prompts"),
+        ({"theme": "x", "prompt_source": "a built-in set"}, "theme", "no set of prompts 'x'"),
+    ],
+)
+def test_what_is_wrong_is_told_beside_its_field_by_its_label(training, values, field, words):
+    found = problems(training, **values)
+    assert list(found) == [field]
+    assert words in found[field]
+    assert not re.search("[a-z]_[a-z]", found[field])
+
+
+def test_without_problems_nothing_is_told(training):
+    assert problems(training) == {}
+
+
+def test_ranges_are_written_out():
+    ranges = {name: tab._help(setting) for name, setting in form.engine_settings().items()}
+    assert ranges["updates"].endswith("(1 to 1000000).")
+    assert ranges["seed"].endswith("(0 to 4294967295).")
+
+
+def test_a_plan_of_the_same_words_is_new_to_the_page():
+    assert tab._answered("2 hours") != tab._answered("2 hours")
+    assert tab._answered(gr.update()) == gr.update()
+
+
 # ---- fields
 
 
@@ -161,10 +224,34 @@ def test_a_preset_goes_out_and_in(training):
     values = form.completed(typed(rank=3, survive=True))
     text = form.to_preset(values)
     assert "name" not in json.loads(text)
-    assert form.from_preset(text) == values | {"name": ""}
+    assert form.from_preset(text) == {name: value for name, value in values.items() if name != "name"}
     for bad, words in (("{", "no JSON"), ("[]", "JSON object"), ('{"rnak": 1}', "no field 'rnak'")):
         with pytest.raises(UsageError, match=words):
             form.from_preset(bad)
+
+
+def loaded(training, **given):
+    """Load a preset; return what is said, and the fields that it changes."""
+    said, *updates = tab._load(json.dumps(given), training, form.names())
+    changes = {name: update for name, update in zip(form.names(), updates, strict=True) if "value" in update}
+    return said, {name: update["value"] for name, update in changes.items()}
+
+
+def test_a_preset_changes_only_what_it_names(training):
+    assert loaded(training, judge="", rank="4")[1] == {"judge": "", "rank": 4}
+    assert loaded(training, name="other", checkpoint="")[1] == {}
+    assert loaded(training, strength="gentle", updates=7)[1] == {
+        "strength": "gentle", "updates": 7, "learning_rate": form.strength_values("gentle")["learning_rate"],
+    }  # fmt: skip
+
+
+def test_what_a_preset_names_and_is_not_here_is_told_and_left(training):
+    given = {"judge": "gone", "scorers": "tiny,lost", "checkpoint": "away.ckpt", "prompt_file": "", "rank": 3}
+    said, changes = loaded(training, **given)
+    assert changes == {"rank": 3}
+    for name in ("gone", "lost", "away.ckpt"):
+        assert f"no {name} here" in said
+    assert loaded(training, scorers="tiny")[1] == {"scorers": ["tiny"]}
 
 
 # ---- the checkpoint
@@ -193,6 +280,120 @@ def test_every_path_given_to_the_training_is_whole(training, service, tmp_path, 
     monkeypatch.setattr(relative, "missing_packages", list)
     monkeypatch.setattr(relative.trainer, "start", lambda order: order)
     assert Path(relative.start(typed()).scorers).is_absolute()
+
+
+# ---- the comparison
+
+
+def numbered(count):
+    return [f"prompt {number}" for number in range(count)]
+
+
+@pytest.mark.parametrize(("count", "held"), [(2, 0), (29, 0), (30, 10), (240, 24), (2000, 100)])
+def test_prompts_for_the_comparison_are_not_trained_on(count, held):
+    trained, kept = prompt_sources.hold_out(numbered(count))
+    assert len(kept) == held
+    assert sorted(trained + kept) == sorted(numbered(count))
+    assert not held or kept[-1] > kept[0], "from all over the list"
+
+
+def test_a_prompt_that_stands_twice_is_held_out_twice():
+    trained, kept = prompt_sources.hold_out(numbered(40) * 2)
+    assert (len(trained), len(kept)) == (60, 10)
+    assert not set(trained) & set(kept)
+    assert prompt_sources.hold_out(numbered(20) * 2) == (numbered(20) * 2, [])
+
+
+def ordered(training, monkeypatch, **values):
+    monkeypatch.setattr(training.trainer, "start", lambda order: order)
+    order = training.start(typed(**values))
+    files = (order.config["prompts"], order.compare_prompts)
+    return [json.loads(Path(file).read_text()) if file else [] for file in files]
+
+
+def test_a_training_leaves_the_prompts_of_its_comparison_out(training, monkeypatch):
+    many = {"prompt_text": "\n".join(numbered(40))}
+    trained, compared = ordered(training, monkeypatch, **many)
+    assert (len(trained), len(compared)) == (30, 10)
+    assert not set(trained) & set(compared)
+    assert ordered(training, monkeypatch, **many, compare=0) == [numbered(40), []]
+    assert ordered(training, monkeypatch) == [["a cat", "a dog"], []]
+    monkeypatch.setattr(training._planner, "plan", lambda *arguments: PLAN)
+    assert training.plan(typed(**many))["notes"] == [
+        "held out             10 more prompts, for the comparison afterwards"
+    ]
+    assert training.plan(typed())["notes"] == []
+
+
+@pytest.fixture
+def compared(training, tmp_path):
+    """Report a run trained on the first 30 of 60 prompts; says what the report of these prompts tells."""
+    folder = training.trainer.folder / "run"
+    (folder / "comparison").mkdir(parents=True)
+    trained = tmp_path / "trained.txt"
+    trained.write_text("\n".join(numbered(30)))
+
+    def report(prompts, weight=0.8, low=0.6, known=True):
+        config = {"prompts": str(trained)} if known else {}
+        (folder / "config.json").write_text(json.dumps({"config": config}))
+        rate = {"value": 0.7, "low": low, "high": 0.9}
+        candidates = {"base": {"mean": {"tiny": 0}, "difference": {}, "win_rate": {}},
+                      "run x 0.8": {"mean": {"tiny": 1}, "difference": {"tiny": rate}, "win_rate": {"tiny": rate}}}  # fmt: skip
+        content = {"recommended": {"run": weight}, "candidates": candidates, "prompts": prompts}
+        (folder / "comparison" / "comparison.json").write_text(json.dumps(content))
+        return training.report("run")
+
+    return report
+
+
+def test_the_report_says_by_which_prompts_it_judges(compared):
+    told = compared(numbered(60)[-12:])
+    assert told["recommended"] == 0.8
+    assert told["advice"] == (
+        "Recommended weight: 0.8 (12 prompts, none of them trained on, same seeds before and after)."
+    )
+    assert "12 prompts, all of them trained on (others may gain less)," in compared(numbered(12))["advice"]
+    assert "12 prompts, 2 of them trained on" in compared(numbered(40)[-12:])["advice"]
+    assert "(12 prompts, same seeds" in compared(numbered(12), known=False)["advice"]
+    assert "It may be chance" in compared(numbered(12), low=0.4)["advice"]
+    assert compared(numbered(12), weight=None)["advice"].startswith("No weight that was tried beats")
+
+
+def test_a_handful_of_prompts_recommends_nothing(compared):
+    told = compared(numbered(4))
+    assert told["recommended"] is None
+    assert [row["win_rate"]["low"] for row in told["rows"] if row["win_rate"]] == [None]
+    assert told["advice"].startswith(
+        "Too few prompts to recommend a weight (4 prompts, all of them trained on"
+    )
+    assert compared(numbered(1) * 12)["recommended"] is None, "twelve images of one prompt"
+
+
+def test_comparing_again_takes_what_was_not_trained_on_where_there_is_enough(compared, training, monkeypatch):
+    compared(numbered(12))
+    asked = {}
+    monkeypatch.setattr(
+        training.trainer,
+        "compare",
+        lambda name, file, count, guidance: asked.update(file=file, guidance=guidance),
+    )
+
+    def again(prompts):
+        training.compare("run", typed(prompt_text="\n".join(prompts), compare_guidance="1,5"))
+        return json.loads(Path(asked["file"]).read_text())
+
+    assert again(numbered(60)) == numbered(60)[30:]
+    assert again(numbered(32)) == numbered(32)
+    assert asked["guidance"] == 1.5
+
+
+def test_the_comparison_after_a_training_takes_the_guidance_that_was_given(training, monkeypatch):
+    monkeypatch.setattr(training.trainer, "start", lambda order: order)
+    assert training.start(typed(compare_guidance=2)).compare_guidance == 2.0
+    assert (
+        form.problem("compare_guidance", 0)
+        == "Guidance of the comparison is 0.0; it must be between 1 and 30"
+    )
 
 
 # ---- the plan
@@ -358,6 +559,11 @@ def test_a_generation_is_refused_where_the_host_does_not_swallow_it(training, mo
         {k: 1 for k in job.override_settings.keys() if k}  # noqa: SIM118 - word for word what hosts do
     with pytest.raises(handover.TrainingRunsError):
         job.override_settings.get("sd_model_checkpoint")
+
+
+def test_a_host_shows_the_refusal_without_the_name_of_a_class():
+    error = handover.TrainingRunsError("a training has the memory")
+    assert f"{type(error).__name__}: {error}" == "ImageReward: a training has the memory"
 
 
 def test_the_job_at_work_goes_on_while_a_training_waits_for_its_turn(

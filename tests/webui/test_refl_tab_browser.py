@@ -147,6 +147,29 @@ def test_setup_tells_the_plan_and_what_is_wrong_beside_the_field(page):
     problem.wait_for(state="detached")
 
 
+def test_the_plan_is_called_old_as_soon_as_a_field_changes(page):
+    load_preset(page)
+    text(page, "plan-text", "trained parameters, 12 updates").wait_for()
+    page.locator("#imagereward-refl-advanced .label-wrap").first.click()
+    number = page.locator("#imagereward-refl-updates input")
+    old = page.locator("#imagereward-refl-plan-text").get_by_text("12 updates")
+    working = page.locator("#imagereward-refl-plan-text.imagereward-refl-pending").first
+    number.fill("13")
+    assert (working.count(), old.is_visible()) == (1, False)
+    text(page, "plan-text", "trained parameters, 13 updates").wait_for()
+    number.fill("14")
+    number.fill("13")  # the plan of the same words comes again
+    working.wait_for(state="attached")
+    working.wait_for(state="detached")
+    text(page, "plan-text", "trained parameters, 13 updates").wait_for()
+
+
+@pytest.mark.skipif("WEBUI_URL" in os.environ, reason="needs a host whose ui-config.json is ours")
+def test_the_tab_shows_the_fields_of_the_source_that_the_host_began_with(page):
+    page.locator("#imagereward-refl-prompt_file").first.wait_for()
+    page.locator("#imagereward-refl-theme").first.wait_for(state="hidden")
+
+
 def test_a_training_is_watched_found_again_stopped_and_resumed(page, host):
     start(page, "watched", updates=ENDLESS, check_every=20)
     until(page, "watched", "running")
@@ -175,7 +198,8 @@ def test_a_finished_training_is_reported_compared_again_and_used(page, host):
     start(page, "nicer", updates=4)
     until(page, "nicer", "finished")
     result = text(page, "result")
-    result.get_by_text("2 prompts", exact=False).wait_for()
+    result.get_by_text("Too few prompts to recommend a weight (2 prompts, all of them trained on").wait_for()
+    text(page, "message", "begins as soon as").wait_for(state="hidden")
     page.wait_for_function(
         "() => [...document.querySelectorAll('#imagereward-refl-result img')].some(i => i.naturalWidth > 0)"
     )
@@ -184,6 +208,15 @@ def test_a_finished_training_is_reported_compared_again_and_used(page, host):
     page.click("#imagereward-refl-refresh-loras")
     if page.locator("#txt2img_lora_cards").count():
         page.locator("#txt2img_lora_cards .card[data-name='nicer-000004']").wait_for(state="attached")
+    reply = page.locator("#imagereward-refl-result .imagereward-refl-reply")
+    reply.get_by_text("LoRA").wait_for()
+    refusal = json.dumps({"detail": "this machine has no file manager"})
+    page.route(
+        "**/train/folder",
+        lambda route: route.fulfill(status=422, body=refusal, content_type="application/json"),
+    )
+    page.click("#imagereward-refl-folder")
+    reply.get_by_text("this machine has no file manager").wait_for()
 
     page.fill("#imagereward-refl-prompt_text textarea", "a black swan\na grey wolf\na brown bear")
     page.locator("#imagereward-refl-advanced .label-wrap").first.click()

@@ -36,7 +36,7 @@ def write_yaml(checkpoint: Path, width: int = 32) -> None:
 
 
 def furnish(data: Path) -> None:
-    """Put the scorers and a prompt file into a host's folder, and choose a scorer."""
+    """Put the scorers and a prompt file into a host's folder, and choose both."""
     scorers = data / "models" / "ImageReward"
     make_tiny_scorer_folder(scorers / "tiny", label="ImageReward")
     make_tiny_scorer_folder(scorers / "other", name="other", label="Other")
@@ -44,6 +44,9 @@ def furnish(data: Path) -> None:
     (scorers / "prompts" / "mine.txt").write_text("a red fox\na blue house\n")
     (scorers / "prompts" / "garbage.txt").write_bytes(bytes(range(128, 256)) * 20)
     (data / "config.json").write_text(json.dumps({"imagereward_scorer": "tiny"}))
+    begin = {"Prompts": "from a file", "File": "mine.txt"}
+    begin = {f"imagereward_refl/{label}/value": value for label, value in begin.items()}
+    (data / "ui-config.json").write_text(json.dumps(begin))
 
 
 @contextmanager

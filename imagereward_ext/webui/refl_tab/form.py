@@ -7,15 +7,18 @@ settings keep the engine's words; only what has to do with the WebUI is named he
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from imagereward_ext.errors import UsageError
-from imagereward_ext.refl.config import ConfigError, Setting, settings
+from imagereward_ext.refl.config import ConfigError, Setting, from_mapping, settings
 from imagereward_ext.webui.refl_tab import prompt_sources
 
 NORMAL = "normal"
+_WORD = re.compile(r"[a-z]+(?:_[a-z]+)+|^[a-z]+")
+"""What may be the name of a setting in the engine's sentences: the first word, or one with an underscore."""
 LOADED = "the loaded one"
 """In place of a checkpoint's name: which one that is, is looked up when a run is planned or started."""
 
@@ -48,11 +51,15 @@ OWN: dict[str, Field] = {
     "theme": Field("Set", "48 prompts each; \"everything\" is all of them.", "everything"),
     "prompt_file": Field("File", "Text files with one prompt per line, or JSON lists, in models/ImageReward/prompts.", ""),
     "strength": Field("How strong", "How far the LoRA may go from the checkpoint.", NORMAL, tuple(STRENGTHS)),
-    "compare": Field("Prompts to compare before and after", "When the training is done; 0 skips it.", 12),
+    "compare": Field("Prompts to compare before and after",
+                     "Not trained on where there are enough (30 or more); 0 skips it, and trains on all.", 12),
+    "compare_guidance": Field("Guidance of the comparison", "The CFG scale that you make images with (1 to 30).", 7.0),
     "survive": Field("Go on when the WebUI ends", "Otherwise it saves and ends with the WebUI.", False),
     "generate": Field("Let me generate meanwhile", "Keeps the checkpoint in memory. Needs room for both.", False),
     "restore": Field("Load the checkpoint at once afterwards", "Otherwise the next generation loads it.", False),
 }  # fmt: skip
+
+_RANGES = {"compare": (0, 500), "compare_guidance": (1, 30)}
 
 SIMPLE = ("checkpoint", "name", "method", "scorers", "judge", "memory")
 """The engine's settings that stand above the accordion."""
@@ -136,6 +143,32 @@ def problem(name: str, value: Any) -> str:
     return ""
 
 
+class FieldError(UsageError):
+    """What is wrong with one field, to be told beside it."""
+
+    def __init__(self, field: str, text: str) -> None:
+        super().__init__(text)
+        self.field = field
+
+
+def in_labels(error: Exception) -> FieldError:
+    """Say an error of the engine with the labels of the tab in place of its own names."""
+    known, text = engine_settings(), str(error)
+    first = _WORD.match(text)
+    field = first[0] if first and first[0] in known else ""
+    return FieldError(
+        field, _WORD.sub(lambda word: known[word[0]].label if word[0] in known else word[0], text)
+    )
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """Refuse values that are right each for itself and do not go together."""
+    try:
+        from_mapping(engine_values(values))
+    except ConfigError as error:
+        raise in_labels(error) from error
+
+
 def engine_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of the values that is the engine's."""
     return {name: values[name] for name in engine_settings()}
@@ -148,14 +181,16 @@ def to_preset(values: Mapping[str, Any]) -> str:
 
 
 def from_preset(text: str) -> dict[str, Any]:
-    """Read a preset; what it does not name keeps its default."""
+    """Read a preset: the fields that it names, and what a strength it names stands for."""
     try:
         given = json.loads(text)
     except ValueError as error:
         raise UsageError(f"the preset is no JSON: {error}") from error
     if not isinstance(given, dict):
         raise UsageError("the preset holds no settings: expected a JSON object")
-    return completed(given)
+    values = completed(given)
+    meant = strength_values(values["strength"]) if "strength" in given else {}
+    return {name: values[name] for name in names() if name in given or name in meant}
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:
@@ -173,7 +208,7 @@ def _converted(name: str, value: Any, default: Any) -> Any:
     try:
         engine_settings()[name].check(value)
     except ConfigError as error:
-        raise UsageError(f"{label}: {error}") from error
+        raise in_labels(error) from error
     return value
 
 
@@ -183,12 +218,15 @@ def _own(name: str, label: str, value: Any) -> Any:
         raise UsageError(f"{label}: {value!r} is no {type(field.default).__name__}")
     if field.choices and value not in field.choices:
         raise UsageError(f"{label}: {value!r} is none of {', '.join(field.choices)}")
-    if name == "compare" and not 0 <= value <= 500:
-        raise UsageError(f"{label}: {value} is not between 0 and 500")
+    low, high = _RANGES.get(name, (value, value))
+    if not low <= value <= high:
+        raise UsageError(f"{label} is {value}; it must be between {low} and {high}")
     return value
 
 
 def _number(label: str, value: Any, kind: type) -> Any:
+    if value is None or value == "":
+        raise UsageError(f"{label} is empty; expected a number")
     try:
         number = float(str(value).strip().replace(",", "."))  # 0,5 is how half of Europe types it
     except ValueError:

@@ -22,6 +22,9 @@ class TrainingRunsError(ImageRewardError):
     """A generation that was asked for while a training has the memory."""
 
 
+TrainingRunsError.__name__ = "ImageReward"  # hosts show the person a class's name in front of the sentence
+
+
 @dataclass(frozen=True)
 class Memory:
     """What is in use, in bytes."""

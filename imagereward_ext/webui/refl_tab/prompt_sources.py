@@ -9,12 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from imagereward_ext.errors import ImageRewardError, UsageError
+from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS
 from imagereward_ext.metadata import records
 from imagereward_ext.storage import write_text
 
 TYPED, FILE, THEME, OUTPUTS = "typed below", "from a file", "a built-in set", "of my own images"
 SOURCES = (TYPED, FILE, THEME, OUTPUTS)
 FEWEST = 2
+FEWEST_TO_SHARE = 30
+"""From so many different prompts on, some are kept from the training: fewer are needed for it whole."""
 MOST_IMAGES_READ = 2000
 """Newest first: a folder of years would take minutes to read."""
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -64,6 +67,19 @@ def from_images(folders: Iterable[Path]) -> list[str]:
         if prompt:
             found[prompt] = None
     return _enough(list(found), "your outputs folder")
+
+
+def hold_out(prompts: list[str]) -> tuple[list[str], list[str]]:
+    """Share prompts between the training and a comparison it never sees: a tenth, from all over the list.
+
+    The second part is empty where there are too few to share.
+    """
+    different = list(dict.fromkeys(prompts))
+    if len(different) < FEWEST_TO_SHARE:
+        return prompts, []
+    count = min(max(len(different) // 10, ENOUGH_PROMPTS), 100)
+    held = {different[number * len(different) // count] for number in range(count)}
+    return [prompt for prompt in prompts if prompt not in held], [one for one in different if one in held]
 
 
 def keep(prompts: list[str], folder: Path) -> Path:

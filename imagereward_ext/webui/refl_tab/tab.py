@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from imagereward_ext.webui.service import Service
 
 PREFIX = "imagereward-refl"
 HIDDEN = ["imagereward-hidden"]
+_PLANS = itertools.count()
 
 Components = dict[str, Any]
 
@@ -82,8 +84,8 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
     rest: Components = {}
     with gr.Accordion("Advanced", open=False, elem_id=f"{PREFIX}-advanced"):
         with gr.Row(elem_id=f"{PREFIX}-row-webui"):
-            for key in ("compare", "survive", "generate", "restore"):
-                components[key] = _own(key, gr.Number if key == "compare" else gr.Checkbox)
+            for key in ("compare", "compare_guidance", "survive", "generate", "restore"):
+                components[key] = _own(key, gr.Number if key.startswith("compare") else gr.Checkbox)
         for group, settings in form.advanced().items():
             gr.HTML(f"<h4>{html.escape(group)}</h4>", elem_id=f"{PREFIX}-group-{group.lower()}")
             with gr.Row(elem_id=f"{PREFIX}-row-{group.lower()}"):
@@ -146,9 +148,10 @@ def _go() -> Components:
     more["problems"] = gr.HTML("", elem_id=f"{PREFIX}-problems")
     more["start"] = gr.Button("Start", variant="primary", elem_id=f"{PREFIX}-start")
     more["message"] = gr.HTML("", elem_id=f"{PREFIX}-message")
-    # Pressed by the page's script when fields have changed.
+    # Pressed by the page's script when fields have changed, and once when the tab is first seen.
     more["check"] = gr.Button("check", elem_id=f"{PREFIX}-check", elem_classes=HIDDEN)
     more["plan"] = gr.Button("plan", elem_id=f"{PREFIX}-plan", elem_classes=HIDDEN)
+    more["fields"] = gr.Button("fields", elem_id=f"{PREFIX}-fields", elem_classes=HIDDEN)
     return more
 
 
@@ -199,7 +202,9 @@ def _help(setting: Setting) -> str:
     text = setting.help[:1].upper() + setting.help[1:]
     if setting.low is None or setting.type not in (int, float):
         return f"{text}."
-    limits = f"from {setting.low:g}" if setting.high is None else f"{setting.low:g} to {setting.high:g}"
+    limits = f"from {setting.low:.10g}"
+    if setting.high is not None:
+        limits = f"{setting.low:.10g} to {setting.high:.10g}"
     return f"{text} ({limits})."
 
 
@@ -233,11 +238,11 @@ def _wire(components: Components, more: Components, training: Training) -> None:
         lambda values: (_problems(values, training), _strengths(values["strength"], values)),
         [more["problems"], more["strength_text"]],
     )
-    on(more["plan"], lambda values: _plan(values, training), [more["plan_text"]])
+    on(more["plan"], lambda values: _answered(_plan(values, training)), [more["plan_text"]])
     on(more["save"], lambda values: form.to_preset(values), [more["preset"]])
     on(
         more["load"],
-        lambda text, values: _load(text, values, names),
+        lambda text, values: _load(text, training, names),
         [more["message"], *inputs],
         before=[more["preset"]],
     )
@@ -259,9 +264,9 @@ def _wire_fields(components: Components, more: Components, training: Training) -
         queue=False,
     )
     more["refresh"].click(
-        fn=lambda: gr.update(choices=_names(training)),
+        fn=lambda: (gr.update(choices=_names(training)), gr.update(choices=list(training.prompt_files()))),
         inputs=[],
-        outputs=[components["checkpoint"]],
+        outputs=[components["checkpoint"], components["prompt_file"]],
         **quietly,
     )
     components["strength"].input(  # the user's own choice: a loaded preset has its numbers already
@@ -270,12 +275,14 @@ def _wire_fields(components: Components, more: Components, training: Training) -
         outputs=[more["strength_text"], components["updates"], components["learning_rate"]],
         **quietly,
     )
-    components["prompt_source"].change(
-        fn=_prompt_fields,
-        inputs=[components["prompt_source"]],
-        outputs=[components[name] for name in ("prompt_text", "theme", "prompt_file")],
-        **quietly,
-    )
+    # The host's ui-config.json may have chosen another source than the one the page was built with.
+    for listen in (components["prompt_source"].change, more["fields"].click):
+        listen(
+            fn=_prompt_fields,
+            inputs=[components["prompt_source"]],
+            outputs=[components[name] for name in ("prompt_text", "theme", "prompt_file")],
+            **quietly,
+        )
 
 
 def _start(values: dict[str, Any], training: Training) -> tuple[str, Any]:
@@ -283,9 +290,8 @@ def _start(values: dict[str, Any], training: Training) -> tuple[str, Any]:
         run = training.start(values)
     except Exception as error:  # whatever it is, the person at the tab has to see it
         return _warning(sentence(error)), gr.update()
-    return _note(f"{run.name} begins as soon as nothing else trains."), gr.update(
-        value=_free_name(training, run.name)
-    )
+    said = _passing(f"{run.name} begins as soon as nothing else trains.", run.name, "waiting")
+    return said, gr.update(value=_free_name(training, run.name))
 
 
 def _compare(name: str, values: dict[str, Any], training: Training) -> str:
@@ -293,7 +299,7 @@ def _compare(name: str, values: dict[str, Any], training: Training) -> str:
         run = training.compare(name, values)
     except Exception as error:
         return _warning(sentence(error))
-    return _note(f"{run.name} will be compared again.")
+    return _passing(f"{run.name} will be compared again.", run.name, "waiting comparing")
 
 
 def _install(training: Training) -> tuple[str, Any]:
@@ -309,9 +315,9 @@ def _problems(values: dict[str, Any], training: Training) -> str:
     found = {name: text for name, value in values.items() if (text := form.problem(name, value))}
     if not found:
         try:
-            training.config(values)
+            training.check(values)
         except Exception as error:
-            found[""] = sentence(error)
+            found[getattr(error, "field", "")] = sentence(error)
     data = html.escape(json.dumps(found), quote=True)
     return (
         f"<div class='imagereward-refl-problems' data-problems=\"{data}\">{_warning(found.get('', ''))}</div>"
@@ -328,16 +334,48 @@ def _plan(values: dict[str, Any], training: Training) -> Any:
     return _note(plan["text"]) + _warning(plan["warning"]) + "".join(_note(note) for note in plan["notes"])
 
 
-def _load(text: str, values: dict[str, Any], names: list[str]) -> list[Any]:
+def _answered(text: Any) -> Any:
+    """Mark a plan as a new one: gradio tells the page nothing where the text stays the same."""
+    return f"{text}<i data-plan='{next(_PLANS)}'></i>" if isinstance(text, str) else text
+
+
+def _load(text: str, training: Training, names: list[str]) -> list[Any]:
+    """Set the fields that a preset names. A run's name belongs to the run; what is not here is told and left."""
     try:
         found = form.from_preset(text)
+        offered = _offered(training)
     except Exception as error:
         return [_warning(sentence(error)), *(gr.update() for _ in names)]
-    found["name"] = values["name"]
-    found["scorers"] = str(found["scorers"]).split(",")
-    if not found["checkpoint"]:
-        found["checkpoint"] = values["checkpoint"]
-    return [_note("The preset is loaded."), *(gr.update(value=found[name]) for name in names)]
+    found.pop("name", None)
+    if "scorers" in found:
+        found["scorers"] = str(found["scorers"]).split(",")
+    absent = {}
+    for name in offered.keys() & found.keys():
+        wanted = found[name] if isinstance(found[name], list) else [found[name]]
+        missing = [value for value in wanted if value not in offered[name]]
+        if missing:
+            del found[name]
+            absent[name] = ", ".join(filter(None, missing))
+    left = "".join(
+        _warning(f"There is no {what} here: the field is as it was.") for what in absent.values() if what
+    )
+    choices = {name: {"choices": offered[name]} for name in offered}
+    changed = (
+        gr.update(value=found[name], **choices.get(name, {})) if name in found else gr.update()
+        for name in names
+    )
+    return [_note("The preset is loaded.") + left, *changed]
+
+
+def _offered(training: Training) -> dict[str, list[str]]:
+    """Return what can be chosen where that depends on what is there."""
+    known = training.scorers()
+    return {
+        "checkpoint": _names(training),
+        "prompt_file": list(training.prompt_files()),
+        "scorers": known,
+        "judge": ["", *known],
+    }
 
 
 def _strength(strength: str) -> tuple[str, Any, Any]:
@@ -369,6 +407,11 @@ def _names(training: Training) -> list[str]:
 def _free_name(training: Training, taken: str = "") -> str:
     used = {run.name for run in training.trainer.runs()} | {taken}
     return next(name for number in range(1, len(used) + 2) if (name := f"refl-{number}") not in used)
+
+
+def _passing(text: str, run: str, states: str) -> str:
+    """Say something that the page's script takes away when the run is in another state."""
+    return f"<p class='imagereward-note' data-run='{html.escape(run)}' data-while='{states}'>{html.escape(text)}</p>"
 
 
 def _note(text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError, UsageError
+from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS
 from imagereward_ext.hosts import Checkpoint
 from imagereward_ext.jobs import packages, runs
 from imagereward_ext.jobs.child import COMPARISON
@@ -20,10 +21,14 @@ from imagereward_ext.jobs.order import JobError, Order
 from imagereward_ext.jobs.planning import Planner
 from imagereward_ext.jobs.runs import Run
 from imagereward_ext.jobs.trainer import Trainer
-from imagereward_ext.webui.refl_tab import desktop, form, handover, health, prompt_sources
+from imagereward_ext.webui.refl_tab import desktop, form, handover, health, prompt_sources, verdict
 from imagereward_ext.webui.service import Service, service
 
 _RUN_PICTURE = re.compile(r"samples/step-\d{6}/\d{2}\.png|comparison/comparison-[a-z-]+\.png")
+_PROMPT_FIELDS = {
+    prompt_sources.TYPED: "prompt_text", prompt_sources.FILE: "prompt_file", prompt_sources.THEME: "theme",
+    prompt_sources.OUTPUTS: "prompt_source",
+}  # fmt: skip
 _THIS_MACHINE = ("", "127.0.0.1", "localhost", "::1")
 _FOLDERS = r"(?:[^\s\\/:'\"]+[\\/])"
 _ABSOLUTE = re.compile(rf"(?:[A-Za-z]:)?[\\/]{_FOLDERS}+")
@@ -93,6 +98,9 @@ class Training:
         files = sorted(folder.glob("*")) if folder.is_dir() else []
         return {path.name: path for path in files if path.suffix.lower() in (".txt", ".json")}
 
+    def _kept_prompts(self) -> Path:
+        return self.folder() / "prompts"
+
     def packages_folder(self) -> Path:
         """Return where training packages go that the WebUI lacks."""
         return self.folder() / "training-packages"
@@ -117,32 +125,61 @@ class Training:
 
     def config(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Turn the form into the engine's settings: names become files of the known folders."""
-        values = form.completed(given)
+        return self._prepared(form.completed(given))[0]
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Refuse what a run could not be started with, as far as that is told at once."""
+        from imagereward_ext.refl.config import check_name
+
+        self.config(given)
+        try:
+            check_name(str(given.get("name", "")).strip())
+        except ImageRewardError as error:
+            raise form.FieldError("name", str(error)) from error
+
+    def scorers(self) -> list[str]:
+        """Return the scorers that may be chosen."""
+        return list(self._service.names())
+
+    def _prepared(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the engine's settings, and the prompts that are kept from it for the comparison."""
         checkpoints = self.checkpoints()
         name = values["checkpoint"]
         if name in ("", form.LOADED):
             name = next(iter(checkpoints), "")
         if name not in checkpoints:
-            raise UsageError(f"there is no checkpoint {name!r}; there are {', '.join(checkpoints) or 'none'}")
+            raise form.FieldError(
+                "checkpoint", f"there is no checkpoint {name!r}; there are {', '.join(checkpoints) or 'none'}"
+            )
         self._check_scorers(values)
         chosen = checkpoints[name]
         if not chosen.weights.exists():
-            raise UsageError(f"the checkpoint {name} is not there any more: choose another one")
-        prompts = prompt_sources.keep(self.prompts(values), self.folder() / "prompts")
-        return form.engine_values(values) | {
+            raise form.FieldError(
+                "checkpoint", f"the checkpoint {name} is not there any more: choose another one"
+            )
+        form.check_together(values)
+        try:
+            prompts, held = self.prompts(values), list[str]()
+        except ImageRewardError as error:
+            raise form.FieldError(_PROMPT_FIELDS[values["prompt_source"]], str(error)) from error
+        if values["compare"]:
+            prompts, held = prompt_sources.hold_out(prompts)
+        config = form.engine_values(values) | {
             "checkpoint": str(chosen.weights.absolute()),
             "vae": str(chosen.vae.absolute()) if chosen.vae else "",
-            "prompts": str(prompts),
+            "prompts": str(prompt_sources.keep(prompts, self._kept_prompts())),
             "output": str(self.trainer.folder),
             "lora_dir": str(self._host.lora_folder().absolute()),
             "cpu": self.device() == "cpu",
         }
+        return config, held
 
     def plan(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Say what a run would take, before anything is unloaded or loaded."""
         self._check_packages()
-        config = self.config(given)
-        free = handover.free_for_training(form.completed(given)["generate"])
+        fields = form.completed(given)
+        config, held = self._prepared(fields)
+        free = handover.free_for_training(fields["generate"])
         values = self._planner.plan(
             config | {"name": "plan", "memory": self._memory(config, free)},
             self._private_packages(),
@@ -152,20 +189,22 @@ class Training:
         return values | {
             "text": f"{Path(config['checkpoint']).stem}: {_plan_text(values)}",
             "warning": _plan_warning(values, free),
+            "notes": [*values["notes"], *_held_note(held)],
         }
 
     def start(self, given: Mapping[str, Any]) -> Run:
         """Start a run, or put it into the queue."""
-        from imagereward_ext.refl.config import check_name, from_mapping
+        from imagereward_ext.refl.config import check_name
 
         self._check_packages()
-        check_name(str(given.get("name", "")).strip() or "")
-        config = self.config(given)
+        check_name(str(given.get("name", "")).strip())
         values = form.completed(given)
-        from_mapping(config)
+        config, held = self._prepared(values)
         order = Order(
             config,
             compare=values["compare"],
+            compare_guidance=values["compare_guidance"],
+            compare_prompts=str(prompt_sources.keep(held, self._kept_prompts())) if held else "",
             device=self.device(),
             survive=values["survive"],
             generate=values["generate"],
@@ -188,10 +227,13 @@ class Training:
         return self.trainer.resume(name, packages=self._private_packages())
 
     def compare(self, name: str, given: Mapping[str, Any]) -> Run:
-        """Compare again, with the prompts of the form."""
+        """Compare again, with the prompts of the form; with those not trained on, where there are enough."""
         values = form.completed(given)
-        prompts = prompt_sources.keep(self.prompts(values), self.folder() / "prompts")
-        return self.trainer.compare(name, str(prompts), values["compare"] or form.OWN["compare"].default)
+        prompts, trained = self.prompts(values), self._trained_on(name) or set()
+        fresh = [prompt for prompt in prompts if prompt not in trained]
+        kept = prompt_sources.keep(fresh if len(fresh) >= ENOUGH_PROMPTS else prompts, self._kept_prompts())
+        count = values["compare"] or form.OWN["compare"].default
+        return self.trainer.compare(name, str(kept), count, values["compare_guidance"])
 
     def delete(self, name: str) -> None:
         """Remove a run."""
@@ -246,19 +288,37 @@ class Training:
         except (OSError, ValueError):
             raise JobError(f"the run {name!r} has no before/after report yet") from None
         weight = next(iter(content["recommended"].values()), None)
+        prompts = set(content["prompts"])
+        few = len(prompts) < ENOUGH_PROMPTS
         rows = [
             {
                 "label": label,
                 "scorer": scorer,
                 "mean": candidate["mean"][scorer],
-                "difference": candidate["difference"].get(scorer),
-                "win_rate": candidate["win_rate"].get(scorer),
+                "difference": _measured(candidate["difference"].get(scorer), few),
+                "win_rate": _measured(candidate["win_rate"].get(scorer), few),
             }
             for label, candidate in content["candidates"].items()
             for scorer in candidate["mean"]
         ]
         pictures = [f"{COMPARISON}/{path.name}" for path in sorted(folder.glob("comparison-*.png"))]
-        return {"recommended": weight, "rows": rows, "pictures": pictures, "prompts": len(content["prompts"])}
+        return {
+            "recommended": None if few else weight,
+            "advice": verdict.sentence(prompts, self._trained_on(name), weight, rows),
+            "rows": rows,
+            "pictures": pictures,
+            "prompts": len(prompts),
+        }
+
+    def _trained_on(self, name: str) -> set[str] | None:
+        """Return the prompts of a run's training, None where they are not there any more."""
+        from imagereward_ext.diffusion.prompts import read_prompts
+
+        try:
+            prompts = read_prompts(runs.training_prompts(self.trainer.path(name)))
+        except ImageRewardError:
+            return None
+        return {prompt.replace("\n", " ") for prompt in prompts}  # as the comparison writes them
 
     def picture(self, name: str, file: str) -> Path:
         """Return a sample or a contact sheet of a run."""
@@ -340,15 +400,24 @@ class Training:
         handover.make_room(order, self._service, begin)
 
     def _check_scorers(self, values: Mapping[str, Any]) -> None:
+        from imagereward_ext.refl.config import ConfigError
         from imagereward_ext.refl.rewards import parse_mix
 
-        wanted = [name for name, _ in parse_mix(values["scorers"])] + [values["judge"]] * bool(
-            values["judge"]
-        )
-        known = self._service.names()
-        for name in wanted:
-            if name not in known:
-                raise UsageError(f"there is no scorer {name!r}; there are {', '.join(known)}")
+        if not values["scorers"].strip(" ,"):
+            raise form.FieldError("scorers", "choose at least one scorer")
+        try:
+            rewards = [name for name, _ in parse_mix(values["scorers"])]
+        except ConfigError as error:
+            raise form.in_labels(error) from error
+        known, judge = self.scorers(), values["judge"]
+        for field, names in (("scorers", rewards), ("judge", [judge] * bool(judge))):
+            for name in names:
+                if name not in known:
+                    text = f"there is no scorer {name!r}; there are {', '.join(known)}"
+                    raise form.FieldError(field, text)
+        if judge in rewards:
+            text = f"{judge} is also the reward: the judge must be a scorer that is not trained on"
+            raise form.FieldError("judge", text)
 
     def _output_folders(self) -> list[Path]:
         keys = ("outdir_samples", "outdir_txt2img_samples", "outdir_img2img_samples")
@@ -381,6 +450,17 @@ def _plan_warning(plan: Mapping[str, Any], free: tuple[float, float] | None) -> 
     if plan["free"] is None or free is None or plan["memory"] <= free[0]:
         return ""
     return f"This will hardly fit: {free[0]:.1f} GB are free for it. Choose a smaller preset or resolution."
+
+
+def _measured(interval: dict[str, Any] | None, few: bool) -> dict[str, Any] | None:
+    """Leave the bounds out that come from too few prompts."""
+    return interval | {"low": None, "high": None} if interval and few else interval
+
+
+def _held_note(held: list[str]) -> list[str]:
+    if not held:
+        return []
+    return [f"held out             {len(held):,} more prompts, for the comparison afterwards"]
 
 
 def _samples(folder: Path) -> list[dict[str, Any]]:
