@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.build import MODELS
+from demo.training import HELD_OUT_SEED, REWARD, SETTINGS, TRAINING_SEED, WITNESS
 from demo.world import grammar
 from demo.world.configs import GUIDANCE, NAME
 from demo.world.judge import judge
@@ -25,26 +26,6 @@ from imagereward_ext.evaluation.trials import BASE
 
 if TYPE_CHECKING:
     from imagereward_ext.evaluation.trials import Trials
-
-REWARD, WITNESS = "demo-reward", "demo-witness"
-TRAINING_SEED, HELD_OUT_SEED = 81, 71
-
-SETTINGS: dict[str, Any] = {
-    "sampler": "ddim",
-    "steps": 15,
-    "first_step": 5,
-    "last_step": 12,
-    "guidance": GUIDANCE,
-    "batch": 16,
-    "micro_batch": 16,
-    "updates": 250,
-    "learning_rate": 7e-4,
-    "kl_weight": 2e-4,
-    "check_every": 10,
-    "check_images": 32,
-    "cpu": True,
-}
-"""What differs from the defaults of `train`: a model this small samples in fewer steps and learns faster."""
 
 OTHERS: dict[str, dict[str, Any]] = {
     "reward-weighted": {"prior_images": 1024},

@@ -6,8 +6,11 @@ import argparse
 import json
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
+from demo.training import QUICK, REWARD, TRAINING_SEED, WITNESS
+from demo.world import grammar
 from demo.world.configs import GUIDANCE
 
 DEMO = Path(__file__).resolve().parent
@@ -15,7 +18,28 @@ ROOT = DEMO.parent
 HOST = DEMO / "host"
 MODELS = DEMO / "models"
 DATA = DEMO / "data"
-SCORER = "demo-reward"
+PROMPTS, PROMPT_COUNT = "demo-world.txt", 1000
+
+REFL = {
+    "Prompts": "from a file",
+    "File": PROMPTS,
+    "Judge": WITNESS,
+    "Prompts to compare before and after": 30,
+    "Guidance of the comparison": GUIDANCE,
+    "Sampler": QUICK["sampler"],
+    "Steps": QUICK["steps"],
+    "First step": QUICK["first_step"],
+    "Last step": QUICK["last_step"],
+    "Guidance": QUICK["guidance"],
+    "Batch": QUICK["batch"],
+    "Micro-batch": QUICK["micro_batch"],
+    "Updates": QUICK["updates"],
+    "Learning rate": QUICK["learning_rate"],
+    "Distance weight": QUICK["kl_weight"],
+    "Check every": QUICK["check_every"],
+    "Check images": QUICK["check_images"],
+}
+"""What the fields of the ReFL tab begin with, by their labels: its defaults are for real models, and take hours here."""
 
 
 def prepare(flags: list[str]) -> None:
@@ -40,8 +64,12 @@ def prepare(flags: list[str]) -> None:
 
 def scorer() -> str | None:
     """The name of the demo's scorer, where it lies among the models."""
+    return REWARD if _has(REWARD) else None
+
+
+def _has(name: str) -> bool:
     home = Path(os.environ.get("IMAGEREWARD_HOME", MODELS))
-    return SCORER if (home / SCORER / "config.json").is_file() else None
+    return (home / name / "config.json").is_file()
 
 
 def _first_start(data: Path) -> None:
@@ -49,12 +77,17 @@ def _first_start(data: Path) -> None:
     if (data / "config.json").exists() or scorer() is None:
         return
     settings = {"imagereward_scorer": scorer(), "imagereward_always_score": True}
+    refl = REFL if _has(WITNESS) else REFL | {"Judge": ""}
     controls = {
         "txt2img/Prompt/value": "a small red circle on the left on a blue background",
         "txt2img/Batch count/value": 4,
         "txt2img/CFG Scale/value": GUIDANCE,
         "img2img/CFG Scale/value": GUIDANCE,
+        **{f"imagereward_refl/{label}/value": value for label, value in refl.items()},
     }
-    data.mkdir(parents=True, exist_ok=True)
+    prompts = data / "models" / "ImageReward" / "prompts" / PROMPTS
+    prompts.parent.mkdir(parents=True, exist_ok=True)
+    chosen = islice(grammar.random_prompts(TRAINING_SEED, "train"), PROMPT_COUNT)
+    prompts.write_text("\n".join(chosen) + "\n", encoding="utf-8")
     (data / "ui-config.json").write_text(json.dumps(controls, indent=4), encoding="utf-8")
     (data / "config.json").write_text(json.dumps(settings, indent=4), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ def _generation_tab(tab: str, runner: scripts.ScriptRunner) -> gr.Blocks:
                 with gr.Column(elem_id=f"{tab}_script_container"):
                     script_inputs = runner.setup_ui()
             panel = create_output_panel(tab, getattr(shared.opts, f"outdir_{tab}_samples"))
-        _own_defaults(tab, arguments)
+        _own_defaults(tab, arguments.values())
         task = gr.Textbox(visible=False, elem_id=f"{tab}_task")
         _wire_generation(tab, arguments, buttons, script_inputs, panel, task)
         reuse_seed.click(
@@ -227,12 +227,14 @@ def _generation_tab(tab: str, runner: scripts.ScriptRunner) -> gr.Blocks:
     return interface
 
 
-def _own_defaults(tab: str, arguments: Controls) -> None:
+def _own_defaults(tab: str, controls: Iterable[Any]) -> None:
     """Values to begin with from ui-config.json: `"txt2img/CFG Scale/value": 5`."""
     file = Path(shared.cmd_opts.ui_config_file)
     given = json.loads(file.read_text(encoding="utf8")) if file.is_file() else {}
-    for control in arguments.values():
-        control.value = given.get(f"{tab}/{control.label}/value", control.value)
+    for control in controls:
+        key = f"{tab}/{getattr(control, 'label', None)}/value"
+        if key in given:
+            control.value = given[key]
 
 
 def _wire_generation(
@@ -377,9 +379,11 @@ def create_ui() -> gr.Blocks:
         (_generation_tab("img2img", scripts.scripts_img2img), "img2img", "img2img"),
         (_extras_tab(), "Extras", "extras"),
         (_pnginfo_tab(), "PNG Info", "pnginfo"),
-        *script_callbacks.ui_tabs_callback(),
-        (settings.create_ui(), "Settings", "settings"),
     ]
+    extensions = script_callbacks.ui_tabs_callback()
+    for interface, _, identifier in extensions:
+        _own_defaults(identifier, interface.blocks.values())
+    interfaces += [*extensions, (settings.create_ui(), "Settings", "settings")]
     shared.tab_names = [label for _, label, _ in interfaces]
     theme = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["monospace"]
