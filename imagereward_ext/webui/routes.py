@@ -13,11 +13,13 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.security import HTTPBasic
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from starlette.concurrency import run_in_threadpool
 
 from imagereward_ext import __version__
 from imagereward_ext.errors import ImageError, ImageRewardError, UsageError, WeightsError
+from imagereward_ext.metadata import infotext
+from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.webui.options import AS_IN_SETTINGS
 from imagereward_ext.webui.service import Service, plain
 
@@ -29,6 +31,10 @@ MOST_PIXELS_TOGETHER = 2**28
 """64 images of 2048 x 2048: 1 GB when decoded, be the files as small as they may."""
 MOST_CHARACTERS = 20_000
 
+_PROMPTS = (
+    "one prompt for all images, or one for each; an image without one is scored for the prompt in its file"
+)
+
 _SCORE_BODY = {
     "requestBody": {
         "required": True,
@@ -36,7 +42,7 @@ _SCORE_BODY = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "required": ["images", "prompts"],
+                    "required": ["images"],
                     "properties": {
                         "images": {
                             "type": "array",
@@ -45,7 +51,7 @@ _SCORE_BODY = {
                             "description": "image files, base64 (a data: URL is fine)",
                         },
                         "prompts": {
-                            "description": "one prompt for all images, or one for each",
+                            "description": _PROMPTS,
                             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
                         },
                         "scorer": {
@@ -58,10 +64,10 @@ _SCORE_BODY = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["images", "prompts"],
+                    "required": ["images"],
                     "properties": {
                         "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                        "prompts": {"type": "array", "items": {"type": "string"}},
+                        "prompts": {"type": "array", "items": {"type": "string"}, "description": _PROMPTS},
                         "scorer": {"type": "string"},
                     },
                 }
@@ -106,7 +112,10 @@ def add(app: FastAPI, service: Service) -> None:
 def score_images(service: Service, wanted: dict[str, Any]) -> dict[str, Any]:
     """Score decoded images in the host's queue."""
     images = open_images(wanted["images"])
-    prompts = wanted["prompts"]
+    prompts = [
+        prompt if prompt.strip() else _own_prompt(image, number, service)
+        for number, (image, prompt) in enumerate(zip(images, wanted["prompts"], strict=True), start=1)
+    ]
     with service.host.queue():
         scored = service.score_apart(images, prompts, _known(wanted["scorer"], service))
     first = next((s for s in scored if s is not None), None)
@@ -115,6 +124,13 @@ def score_images(service: Service, wanted: dict[str, Any]) -> dict[str, Any]:
         "scorer": first.label if first else "",
         "hash": first.digest if first else "",
     }
+
+
+def _own_prompt(image: Image.Image, number: int, service: Service) -> str:
+    prompt = service.settings().text or plain_prompt(infotext.parse(service.host.text_of(image)).prompt)
+    if not prompt:
+        raise UsageError(f"image {number} holds no prompt, and none was given for it")
+    return prompt
 
 
 def list_models(service: Service, _: Any) -> dict[str, Any]:
@@ -162,6 +178,8 @@ def open_images(contents: list[bytes]) -> list[Image.Image]:
 def _readable(number: int) -> Iterator[None]:
     try:
         yield
+    except UnidentifiedImageError as error:  # whose own words tell an address in memory
+        raise ImageError(f"image {number} cannot be read: it is in no known image format") from error
     except Exception as error:  # a broken file makes Pillow's decoders raise whatever their parsing meets
         raise ImageError(f"image {number} cannot be read: {error}") from error
 
@@ -229,11 +247,13 @@ def _decoded(text: Any, number: int) -> bytes:
 def _checked(images: list[bytes], prompts: Any, scorer: Any) -> dict[str, Any]:
     if not 1 <= len(images) <= MOST_IMAGES:
         raise UsageError(f"{len(images)} images; give 1 to {MOST_IMAGES}")
+    if prompts is None or prompts == []:
+        prompts = ""  # then each image's own
     texts = [prompts] * len(images) if isinstance(prompts, str) else prompts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UsageError("prompts must be a text, or a list with one text for each image")
     if len(texts) != len(images):
-        raise UsageError(f"{len(images)} images but {len(texts)} prompts: give one for all, or one for each")
+        raise UsageError(f"images: {len(images)}, prompts: {len(texts)}; give one for all, or one for each")
     if any(len(text) > MOST_CHARACTERS for text in texts):
         raise UsageError(f"a prompt has more than {MOST_CHARACTERS} characters")
     if scorer is not None and not isinstance(scorer, str):

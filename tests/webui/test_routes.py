@@ -8,7 +8,7 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from imagereward_ext.webui import routes
 from tests.hosting import encoded
@@ -62,8 +62,9 @@ def test_a_data_url_is_fine(client):
         ({"images": ["%%%"], "prompts": "a"}, "image 1 is no base64"),
         ({"images": [5], "prompts": "a"}, "image 1 is no base64"),
         ({"images": ["aGVsbG8="], "prompts": "a"}, "image 1 cannot be read"),
-        ({"images": ["aGVsbG8="]}, "prompts must be"),
-        ({"images": ["aGVsbG8="], "prompts": ["a", "b"]}, "1 images but 2 prompts"),
+        ({"images": ["aGVsbG8="], "prompts": 5}, "prompts must be"),
+        ({"images": ["aGVsbG8="], "prompts": ["a", 5]}, "prompts must be"),
+        ({"images": ["aGVsbG8="], "prompts": ["a", "b"]}, "images: 1, prompts: 2"),
         ({"images": ["aGVsbG8="], "prompts": ["a"], "path": "/etc/passwd"}, "path is unknown"),
         ({"images": ["aGVsbG8="], "prompts": "a" * 20_001}, "20000 characters"),
         ({"images": ["aGVsbG8="], "prompts": "a", "scorer": 5}, "scorer must be"),
@@ -180,3 +181,38 @@ def test_the_schema_documents_both_ways_in(client):
     assert {path.rsplit("/", 1)[1] for path in paths} == {"score", "models", "unload", "version"}
     content = paths[SCORE]["post"]["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data"}
+
+
+def with_text(text):
+    buffer = io.BytesIO()
+    pnginfo = PngInfo()
+    pnginfo.add_text("parameters", text)
+    picture().save(buffer, "PNG", pnginfo=pnginfo)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_an_image_without_a_prompt_is_scored_for_its_own(client):
+    images = [with_text("a (red:1.2) fox\nSteps: 2, Seed: 7, Size: 64x64"), encoded(picture())]
+    given = client.post(SCORE, json={"images": images, "prompts": ["a red fox", "a sea"]}).json()
+    assert client.post(SCORE, json={"images": images, "prompts": ["", "a sea"]}).json() == given
+    alone = client.post(SCORE, json={"images": images[:1]}).json()
+    assert alone["scores"] == given["scores"][:1]
+    files = [("images", ("a.png", base64.b64decode(images[0]), "image/png"))]
+    assert client.post(SCORE, files=files).json() == alone
+
+
+@pytest.mark.parametrize("more", [{}, {"prompts": ""}, {"prompts": ["a", " "]}])
+def test_an_image_without_any_prompt_is_refused(client, more):
+    images = [with_text("a fox\nSteps: 2, Seed: 7, Size: 64x64"), encoded(picture())]
+    assert refused(client.post(SCORE, json={"images": images, **more}), 422, "image 2 holds no prompt")
+
+
+def test_the_settings_text_is_scored_where_no_prompt_is_given(client, service):
+    expected = client.post(SCORE, json={"images": [encoded(picture())], "prompts": "the sea"}).json()
+    service.host.options["imagereward_text"] = "the sea"
+    assert client.post(SCORE, json={"images": [encoded(picture())]}).json() == expected
+
+
+def test_a_file_that_is_no_image_is_told_in_plain_words(client):
+    response = client.post(SCORE, json={"images": ["aGVsbG8="], "prompts": "a"})
+    assert response.json()["detail"] == "image 1 cannot be read: it is in no known image format"
