@@ -6,7 +6,9 @@ stay out of the first pass, so that ADetailer repaints a face once, in the full 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 from imagereward_ext.hosts import Sample
@@ -18,7 +20,32 @@ from imagereward_ext.webui.service import Service, plain
 from imagereward_ext.webui.verdict import floor
 
 
-def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
+@dataclass
+class Tally:
+    """How many small images were judged and passed, and how many large ones were and did."""
+
+    small: int = 0
+    passed: int = 0
+    large: int = 0
+    held: int = 0
+
+    def add(self, small: Sequence[Entry], large: Sequence[Entry], limit: float) -> None:
+        """Count the images of one attempt."""
+        drafts = [entry.score for entry in small if entry.score is not None]
+        finished = [entry.score for entry in large if entry.score is not None]
+        self.small += len(drafts)
+        self.passed += sum(score >= limit for score in drafts)
+        self.large += len(finished)
+        self.held += sum(score >= limit for score in finished)
+
+    def __str__(self) -> str:
+        """Tell of images that were good enough only as long as they were small."""
+        if self.held == self.large:
+            return ""
+        return f"{self.passed} of {self.small} passed when small; {self.held} of {self.large} after the hires fix"
+
+
+def draft_then_hires(job: Any, plan: Plan, tally: Tally, service: Service) -> tuple[Any, Any]:
     """Make small images and upscale those that pass; all finished ones end up in the plan.
 
     Return the host's last result and the job it came from.
@@ -54,6 +81,7 @@ def draft_then_hires(job: Any, plan: Plan, service: Service) -> tuple[Any, Any]:
         # Stopped at its very start, a job makes nothing; stopped later, it makes nothing that is finished.
         if len(plan.collected) > known and not _cut_short(large):
             grown.append(entry)
+    tally.add(drafts.collected, plan.collected, floor(plan.request))
     small.do_not_save_samples = job.do_not_save_samples
     for entry in drafts.collected:
         if entry not in grown:  # as small as it is, it was made: from here on it is an image like any other

@@ -13,10 +13,13 @@ from pathlib import Path
 from imagereward_ext.errors import ImageError
 from imagereward_ext.storage import replacing
 
+BESIDE = "rejected"
+"""The folder beside the images when the setting is empty."""
+
 
 def folder_for(image: Path, setting: str) -> Path:
     """Return the rejected folder of an image: beside it, or the one place the user named for all."""
-    return image.parent / (setting or "rejected")
+    return image.parent / (setting or BESIDE)
 
 
 def move(image: Path, folder: Path) -> Path:

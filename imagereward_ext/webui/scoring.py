@@ -219,8 +219,9 @@ def arrange(
     p: Any, processed: Any, taken: Taken, lists: Lists, verdict: Verdict, job: ScoredJob, service: Service
 ) -> None:
     """Put rejected files aside, draw the grid again and hand the host what is left."""
-    for index in verdict.rejected:
-        put_aside(taken.entries[index], job, service)
+    moved = [put_aside(taken.entries[index], job, service) for index in verdict.rejected]
+    if not verdict.shown and moved and all(moved):  # an empty gallery leaves one wondering
+        job.note(f"the files are in the folder {job.settings.rejected_folder or rejected_files.BESIDE}")
     left = Taken([taken.entries[index] for index in verdict.shown], taken.loose)
     grid, text = _draw_grid(p, left.entries, job, service)
     write_lists(processed, put_together(left, lists, grid, text), text)
@@ -243,13 +244,18 @@ def _draw_grid(p: Any, entries: Sequence[Entry], job: ScoredJob, service: Servic
     return (grid if host.shows_grid() else None), text
 
 
-def put_aside(entry: Entry, job: ScoredJob, service: Service) -> None:
-    """Move or delete the files of a rejected image and its masks; a failure leaves them there and says so."""
+def put_aside(entry: Entry, job: ScoredJob, service: Service) -> bool:
+    """Move or delete the files of a rejected image and its masks; a failure leaves them there and says so.
+
+    Return whether the image's file is in the rejected folder now.
+    """
     try:
         for image in (entry.image, *entry.companions):
             _put_file_aside(image, job)
     except ImageRewardError as error:
         job.note(str(error))
+        return False
+    return job.request.rejected == TO_FOLDER and bool(getattr(entry.image, "already_saved_as", None))
 
 
 def _put_file_aside(image: Any, job: ScoredJob) -> None:
@@ -274,7 +280,7 @@ def report(p: Any, processed: Any, job: ScoredJob, service: Service) -> None:
         answer |= {"scorer": job.scored_by.label, "hash": job.scored_by.digest}
         answer["percentiles"] = [_rounded(place, 3) for place in places]
     if job.notes:
-        answer["note"] = ". ".join(job.notes)
+        answer["note"] = "; ".join(job.notes)
         sentence = f"ImageReward: {answer['note']}"
         processed.comments = f"{processed.comments or ''}{sentence}\n"
         p.comment(sentence)  # for another script, which makes one result of many

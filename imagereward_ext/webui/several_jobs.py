@@ -8,7 +8,7 @@ from typing import Any
 
 from imagereward_ext.webui import scoring
 from imagereward_ext.webui.arrangement import Entry, Taken
-from imagereward_ext.webui.hires_for_passing import draft_then_hires
+from imagereward_ext.webui.hires_for_passing import Tally, draft_then_hires
 from imagereward_ext.webui.options import Reading, Request
 from imagereward_ext.webui.score_fields import JOB_MARK
 from imagereward_ext.webui.scoring import PLAN_MARK, Plan, ScoredJob
@@ -24,10 +24,13 @@ def run(p: Any, reading: Reading[Request], service: Service) -> Any:
     gated = request.hires_for_passing and getattr(p, "enable_hr", False)
     if (request.until or gated) and "limit" not in reading.senseless:
         request = replace(request, filter_low=True)
+    problems = reading.problems
+    if request.hires_for_passing and not gated:
+        problems += ("Hires fix only for images that pass does nothing where Hires. fix is off",)
     if not request.until and not gated:
-        setattr(p, PLAN_MARK, Plan(request, reading.problems))
+        setattr(p, PLAN_MARK, Plan(request, problems))
         return service.host.generate(p)
-    return _Several(p, request, reading.problems, gated, service).run()
+    return _Several(p, request, problems, gated, service).run()
 
 
 @dataclass
@@ -46,6 +49,7 @@ class _Several:
     first_job: Any = None
     job: ScoredJob | None = None
     notes: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     def run(self) -> Any:
         """Try until enough images pass, the cap is reached, or the user stops."""
@@ -73,7 +77,7 @@ class _Several:
         plan = Plan(self.request, self.problems, collected=[], notes=self.notes)
         setattr(job, PLAN_MARK, plan)
         if self.gated:
-            result, ran = draft_then_hires(job, plan, self.service)
+            result, ran = draft_then_hires(job, plan, self.tally, self.service)
         else:
             result, ran = self.service.host.generate(job), job
         if self.first_result is None:
@@ -130,13 +134,18 @@ class _Several:
             return result
         # Settled ones come last: they are in no list any more, only in the count.
         verdict = judge([*scoring.candidates(self.entries), *self.settled], self.request)
+        job.note(str(self.tally))
         job.note(verdict.message)
         if verdict.passed < self.request.until:
-            why = "you stopped it" if self.service.host.stopped() else f"the cap is {self.request.tries}"
             made = f"{tries} tries" if tries > 1 else "one try"
-            if self._hopeless() and not self.service.host.stopped():
-                why = "without a score nothing can pass"
-            job.note(f"stopped after {made}: {verdict.passed} of the {self.request.until} wanted ({why})")
+            wanted = f"{verdict.passed} of the {self.request.until} wanted"
+            if self.service.host.stopped():
+                job.note(f"you stopped it after {made}: {wanted}")
+            elif self._hopeless():
+                job.note(f"stopped after {made}, as without a score nothing can pass: {wanted}")
+            else:
+                cap = " (the cap)" if tries == self.request.tries else ""
+                job.note(f"stopped after {made}{cap}: {wanted}")
         lists = scoring.lists_of(result)
         mine = range(len(self.entries))
         own = replace(

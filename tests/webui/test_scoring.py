@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from imagereward_ext.webui import plots, scoring
-from imagereward_ext.webui.options import Request
+from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, Request
 from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, ScoreField
 from imagereward_ext.webui.scoring import ANSWER, PLAN_MARK, Plan
 from tests.tiny import picture
@@ -251,6 +251,36 @@ def test_what_a_script_that_draws_its_own_grid_rejects_still_moves(service, tmp_
     scoring.conclude(p, result, service)
     assert result.images == [image]
     assert image.already_saved_as == str(tmp_path / "rejected" / "one.png")
+
+
+@pytest.mark.parametrize(
+    ("rejected", "saved", "setting", "told"),
+    [
+        (TO_FOLDER, True, "rejected", "; the files are in the folder rejected\n"),
+        (TO_FOLDER, True, "", "; the files are in the folder rejected\n"),
+        (TO_FOLDER, True, "low", "; the files are in the folder low\n"),
+        (TO_FOLDER, False, "rejected", None),
+        (HIDE, True, "rejected", None),
+        (DISCARD, True, "rejected", None),
+    ],
+)
+def test_an_empty_gallery_comes_with_the_place_of_the_files(
+    service, tmp_path, rejected, saved, setting, told
+):
+    service.host.options["imagereward_rejected_folder"] = setting
+    p, image = make_job(), picture()
+    scoring.begin(p, [{"score": True, "filter_low": True, "limit": 1e9, "rejected": rejected}], service)
+    if saved:
+        image.already_saved_as = str(tmp_path / "one.png")
+        image.save(image.already_saved_as)
+    scoring.score_image(p, image, service)
+    result = make_result(p, [image])
+    scoring.conclude(p, result, service)
+    assert result.images == [] and "0 of 1 passed" in result.comments
+    if told is None:
+        assert "the files are in" not in result.comments
+    else:
+        assert result.comments.endswith(told)
 
 
 def test_the_saved_masks_of_a_rejected_image_go_with_it(service, tmp_path):

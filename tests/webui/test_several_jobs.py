@@ -145,9 +145,9 @@ def test_another_value_without_sense_leaves_the_limit_alone(service):
 def test_the_cap_ends_it(service):
     result = run(service, limit=1e9, until=1, tries=4)
     assert len(service.made) == 4 and result.images == []
-    assert "0 of 8 passed" in note(
+    assert "0 of 8 passed" in note(result) and "stopped after 4 tries (the cap): 0 of the 1 wanted" in note(
         result
-    ) and "stopped after 4 tries: 0 of the 1 wanted (the cap is 4)" in note(result)
+    )
 
 
 def test_stop_ends_it_and_keeps_what_is_made(service):
@@ -244,6 +244,35 @@ def test_hires_only_for_what_passes(service):
     assert len(service.saved) == 2, "the small ones that failed; the host saves the others itself"
     assert {image.size for image in result.images} <= {(96, 80)}
     assert "of 4 passed" in note(result)
+
+
+def test_what_passes_only_as_long_as_it_is_small_is_told(service):
+    def made(enable_hr):
+        result = run(service, make_job(service, batch_size=8, enable_hr=enable_hr), limit=-1e9, until=1)
+        return [getattr(image, SCORE_MARK) for image in result.images]
+
+    pairs = list(zip(made(False), made(True), strict=True))
+    worst = max(pairs, key=lambda pair: pair[0] - pair[1])
+    limit = sum(worst) / 2
+    finished = [large for small, large in pairs if small >= limit]
+    held = sum(large >= limit for large in finished)
+    p = make_job(service, batch_size=8, enable_hr=True)
+    told = note(run(service, p, limit=limit, hires_for_passing=True))
+    passed = f"{len(finished)} of 8 passed when small; {held} of {len(finished)} after the hires fix"
+    assert told.startswith(f"{passed}; {held} of 8 passed ")
+
+
+def test_hires_only_for_what_passes_says_that_it_does_nothing_without_hires(service):
+    told = note(run(service, limit=-1e9, hires_for_passing=True))
+    assert "Hires fix only for images that pass does nothing where Hires. fix is off" in told
+    for p in (make_job(service, enable_hr=True), make_job(service, batch_size=1, txt2img_upscale=True)):
+        assert "does nothing" not in note(run(service, p, limit=-1e9, hires_for_passing=True))
+
+
+def test_an_end_before_the_cap_is_not_told_as_the_cap(service):
+    service.fails_at = 1
+    told = note(run(service, limit=-1e9, until=100, tries=50))
+    assert "; stopped after one try: 2 of the 100 wanted" in told
 
 
 def test_hires_that_fails_keeps_the_small_images(service):
