@@ -1,11 +1,11 @@
 // Scores under the gallery and on its thumbnails, in the markup of gradio 3 and 4.
 //
 // gradio keeps a gallery's generation info out of the page, so a hidden button hands it to imageRewardShow(), and
-// is pressed when the gallery's images change. Nothing runs while nothing changes.
+// is pressed when the gallery's images change. (That of Extras reads the files.) Nothing runs while nothing changes.
 (function() {
     "use strict";
 
-    const TABS = ["txt2img", "img2img"];
+    const TABS = ["txt2img", "img2img", "extras"];
     const PANELS = ["every", "script"];
     const ANSWER = "ImageReward scores";
     const state = {}; // per tab: what the last generation info said, image by image
@@ -108,10 +108,16 @@
         badge.style.backgroundColor = colour(entry);
     }
 
+    // What the host itself writes below the gallery of Extras is about the last image, whichever is shown.
+    function markLast(wanted) {
+        app().querySelector("#html_info_x_extras")?.classList.toggle("imagereward-last", wanted);
+    }
+
     function draw(tab) {
         const items = thumbnails(tab);
         items.forEach((item, index) => drawBadge(item, state[tab]?.[index]));
         drawLine(tab, items);
+        if (tab === "extras") markLast(items.length > 1 && (state[tab] ?? []).some((entry) => entry.score !== null));
     }
 
     function press(id) {

@@ -10,7 +10,7 @@ from modules import scripts_postprocessing
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.webui import panels
-from imagereward_ext.webui.saved_files import EXTRAS_MARK
+from imagereward_ext.webui.saved_files import EXTRAS_MARK, NOTE, NOTE_MARK
 from imagereward_ext.webui.score_fields import SCORE_MARK
 from imagereward_ext.webui.service import log, plain, service
 
@@ -38,11 +38,8 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
             return
         settings = service().settings()
         text = getattr(pp, _TEXT_MARK, "") or service().host.text_of(pp.image)
-        prompt = (
-            settings.text
-            or plain_prompt(infotext.parse(text).prompt)
-            or (arguments.get("prompt") or "").strip()
-        )
+        own = plain_prompt(infotext.parse(text).prompt)
+        prompt = settings.text or own or (arguments.get("prompt") or "").strip()
         if not prompt:
             _tell(pp, "not scored: the image holds no prompt")
             return
@@ -54,7 +51,7 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
         if scored is None:
             _tell(pp, "not scored: the scorer gave no number")
             return
-        mark = scored.mark(settings)
+        mark = replace(scored.mark(settings), prompt=None if prompt == own else prompt)
         service().history(scored.label, scored.digest).add(scored.score)
         setattr(pp.image, SCORE_MARK, scored.score)
         setattr(pp.image, EXTRAS_MARK, (mark, prompt, settings.decimals))
@@ -64,4 +61,5 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
 
 def _tell(pp: Any, sentence: str) -> None:
     log.warning(sentence)
-    pp.info["ImageReward note"] = sentence
+    pp.info[NOTE] = sentence
+    setattr(pp.image, NOTE_MARK, sentence)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from modules import images, script_callbacks, scripts
+from modules import images, infotext_utils, script_callbacks, scripts
 
-from imagereward_ext.webui import panels, plots, png_info, routes, saved_files, settings_page
+from imagereward_ext.webui import (
+    extras_gallery,
+    panels,
+    plots,
+    png_info,
+    routes,
+    saved_files,
+    settings_page,
+)
 from imagereward_ext.webui.drawing import draw_score
 from imagereward_ext.webui.service import service
 
@@ -41,6 +49,8 @@ def _on_after_component(component: Any, **arguments: Any) -> None:
     elem_id = arguments.get("elem_id")
     if elem_id in _GENERATION_INFO:
         panels.bridge(component, _GENERATION_INFO[elem_id])
+    elif elem_id == extras_gallery.GALLERY:
+        extras_gallery.add_to(component, infotext_utils.image_from_url_text, service())
     elif elem_id in png_info.ELEMENTS:
         png_info.add_to(elem_id, component, service())
 

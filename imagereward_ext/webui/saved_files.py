@@ -16,6 +16,8 @@ from imagereward_ext.webui.service import Service
 
 PARAMETERS = "parameters"
 EXTRAS_MARK = "_imagereward_extras"
+NOTE = "ImageReward note"
+NOTE_MARK = "_imagereward_note"
 TABLE = "imagereward.csv"
 ADD_NUMBER = "Add number suffix"
 """The host's word for its setting that no file is written over."""
@@ -34,6 +36,15 @@ def before_saved(params: Any) -> None:
         text = with_mark(text, *extras)
     if text:
         params.pnginfo[PARAMETERS] = text
+    if (note := getattr(params.image, NOTE_MARK, None)) is not None:
+        _leave_out(f"{NOTE}: {infotext.quote(note)}", params.pnginfo)
+
+
+def _leave_out(pair: str, texts: dict[str, Any]) -> None:
+    """Take out what the host shows and would save as well: why an image has no score is true for a day only."""
+    for key, text in texts.items():
+        if isinstance(text, str) and pair in text:
+            texts[key] = text.replace(f", {pair}", "").replace(f"{pair}, ", "").replace(pair, "")
 
 
 def after_saved(params: Any, service: Service) -> None:

@@ -429,6 +429,19 @@ def test_extras_score_a_whole_folder_and_the_scores_can_be_read_again(page, webu
     deadline = time.monotonic() + 60
     while len(made := sorted((tmp_path / "out").glob(f"*.{format_}"))) < 2 and time.monotonic() < deadline:
         page.wait_for_timeout(200)
+    values = [mark.value for path in made for mark in records.read(path).marks()]
+    shown = wait_for_badges(page, 2, "extras")
+    assert [abs(float(badge) - value) <= 0.0051 for badge, value in zip(shown, values, strict=True)] == [
+        True
+    ] * 2
+    for index, value in enumerate(values):
+        select(page, index, "extras")
+        page.wait_for_function(
+            "score => document.querySelector('#imagereward-extras-line').textContent.includes(score)",
+            arg=f"{value:.3f}",
+        )
+    last = "getComputedStyle(document.querySelector('#html_info_x_extras'), '::before').content"
+    assert "The last image" in page.evaluate(last)
     for path, prompt in zip(made, ["a red fox, in snow", "a blue sea"], strict=True):
         (mark,) = records.read(path).marks()
         image = folder / path.with_suffix(".png").name  # what was scored; a JPEG is a little different
