@@ -164,8 +164,8 @@ def _difference_table(measured: Preferences) -> Table:
         [f"{a} – {b}", interval.shown_for(measured.prompts).percent()]
         for (a, b), interval in measured.differences.items()
     ]
-    holds = "an interval without 0 is a difference that holds."
-    note = f"In percentage points, paired over the same prompts: {doubt(measured.prompts) or holds}"
+    verdict = doubt(measured.prompts) or "An interval without 0 is a difference that holds."
+    note = f"In percentage points, paired over the same prompts. {verdict}"
     return Table("Differences in accuracy", ["scorers", "difference"], rows, note)
 
 
