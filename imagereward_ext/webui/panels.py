@@ -88,7 +88,8 @@ def _share_line(limit: Any, prefix: str, service: Service) -> Any:
     """Build the line about a limit, and the hidden button that our JavaScript presses after each generation."""
     line = gr.HTML("", elem_id=f"{prefix}-share")
     refresh = gr.Button("share", elem_id=f"{prefix}-refresh", elem_classes=["imagereward-hidden"])
-    for event in (limit.change, refresh.click):
+    # gradio 3 drops what is typed while it waits for an answer; when the field is left, all of it is there.
+    for event in (limit.change, limit.blur, refresh.click):
         event(
             fn=lambda value: _paragraph(share_text(value, service)),
             inputs=[limit],

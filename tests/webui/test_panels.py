@@ -42,6 +42,17 @@ def test_a_panel_holds_every_option_in_the_order_of_the_api(service, tab, always
     blocks.get_config_file()
 
 
+def test_the_line_about_a_limit_is_written_when_typing_and_when_the_field_is_left(service):
+    with gr.Blocks() as blocks:
+        panels.always_on_panel("txt2img", service)
+    found = components_of(blocks)
+    limit, line = found["imagereward-txt2img-every-limit"], found["imagereward-txt2img-every-share"]
+    ways = [way for way in blocks.get_config_file()["dependencies"] if way["outputs"] == [line._id]]
+    for event in ("change", "blur"):
+        # gradio 4 says which event of which component; gradio 3 says them apart
+        assert any((limit._id, event) in way["targets"] or way.get("trigger") == event for way in ways), event
+
+
 def test_building_a_panel_has_no_side_effect(service, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     for _ in range(6):
