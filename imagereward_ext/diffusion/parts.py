@@ -70,6 +70,14 @@ class DiffusionParts:
         encoders = [encoder for encoder in self.text_encoders if isinstance(encoder, TextEncoder)]
         return text.encode(encoders, self.tokenizer, prompts, self.clip_skip - 1)
 
+    def as_negative(self, cond: Conditioning, prompt: str) -> Conditioning:
+        """Return what to guide away from. For Stable Diffusion XL, no prompt is zeros, as in the WebUIs."""
+        if prompt or self.config.family != "sdxl":
+            return cond
+        return Conditioning(
+            torch.zeros_like(cond.states), None if cond.pooled is None else torch.zeros_like(cond.pooled)
+        )
+
     def drop_text_encoders(self) -> None:
         """Free the text encoders once every prompt is encoded."""
         self.text_encoders = nn.ModuleList()

@@ -74,10 +74,13 @@ class TextEncoder(nn.Module):
         self.text_projection: Any = clip.text_projection if config.projection else None
 
     def forward(self, ids: Tensor, skip: int = 0) -> tuple[Tensor, Tensor | None]:
-        """Encode (b, tokens) ids; ``skip`` leaves out that many of the last layers ("clip skip" minus one)."""
+        """Encode (b, tokens) ids; ``skip`` leaves out that many of the last layers ("clip skip" minus one).
+
+        Where one is left out anyway, a skip of one is no more than that, as in the WebUIs.
+        """
         out = self.text_model(input_ids=ids, output_hidden_states=True)
         if self.shape.output == "penultimate":
-            states = out.hidden_states[-2 - skip]
+            states = out.hidden_states[-max(2, 1 + skip)]
         elif skip:
             states = self.text_model.final_layer_norm(out.hidden_states[-1 - skip])
         else:

@@ -135,8 +135,9 @@ def _try(parts: DiffusionParts, label: str, trials: Trials, settings: TrialSetti
 def _images(
     parts: DiffusionParts, texts: Sequence[str], seeds: Sequence[int], settings: TrialSettings
 ) -> Tensor:
-    cond = parts.encode(texts)
-    negative = parts.encode([settings.negative] * len(texts)) if settings.sampling.guidance > 1 else None
+    cond, negative = parts.encode(texts), None
+    if settings.sampling.guidance > 1:
+        negative = parts.as_negative(parts.encode([settings.negative] * len(texts)), settings.negative)
     made = generate(parts, cond, negative, settings.sampling, seeds, settings.batch)
     return torch.stack([pixels.float().cpu() for pixels in made])
 

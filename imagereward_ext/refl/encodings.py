@@ -50,4 +50,6 @@ class Encodings:
         self, texts: Sequence[str], guidance: float
     ) -> tuple[Conditioning, Conditioning | None]:
         """Return the conditioning, and the unconditional one where guidance needs it."""
-        return self(texts), self([self._negative] * len(texts)) if guidance > 1 else None
+        if guidance <= 1:
+            return self(texts), None
+        return self(texts), self._parts.as_negative(self([self._negative] * len(texts)), self._negative)

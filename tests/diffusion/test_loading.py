@@ -294,3 +294,27 @@ def test_the_vocabulary_is_built_from_the_file_the_webuis_packages_carry(tmp_pat
     found = tokenizer.find_tokenizer(tmp_path / "model.ckpt", download=False)
     assert found.tokens("AND") == [513]
     assert found.window("and", 5, pad=0) == [514, 513, 515, 0, 0]
+
+
+@pytest.mark.parametrize(("family", "alike", "other"), [("sd1", 1, 2), ("sdxl", 2, 3)])
+def test_clip_skip_counts_as_in_the_webuis(family, alike, other, tmp_path):
+    """Stable Diffusion XL leaves a layer out anyway: there 1 and 2 are the same."""
+    parts = tiny_parts(tmp_path, family)
+    usual = parts.encode(["a cat"]).states
+    parts.clip_skip = alike
+    torch.testing.assert_close(parts.encode(["a cat"]).states, usual, atol=0, rtol=0)
+    parts.clip_skip = other
+    assert not torch.allclose(parts.encode(["a cat"]).states, usual)
+
+
+def test_no_negative_prompt_is_zeros_for_stable_diffusion_xl(tmp_path):
+    from imagereward_ext.refl.encodings import Encodings
+
+    for family, zeros in (("sd1", False), ("sdxl", True)):
+        parts = tiny_parts(tmp_path / family, family)
+        _, negative = Encodings(parts, ["a cat"], trained=True).with_negative(["a cat"], 7.0)
+        assert bool(negative.states.any()) != zeros
+        if negative.pooled is not None:
+            assert not negative.pooled.any()
+        _, given = Encodings(parts, ["a cat"], "a dog", trained=True).with_negative(["a cat"], 7.0)
+        assert given.states.any()

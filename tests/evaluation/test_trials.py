@@ -180,3 +180,21 @@ def test_a_checkpoint_is_read_as_it_is_asked_for(tmp_path):
     assert parts.config.noise.prediction == "v_prediction"
     assert {parameter.dtype for parameter in parts.unet.parameters()} == {torch.bfloat16}
     assert compare._load(parse("compare", said)).config.noise.prediction == "epsilon"
+
+
+def test_guidance_starts_from_what_the_webuis_start_from(tmp_path, monkeypatch):
+    from imagereward_ext.evaluation import trials
+    from tests.diffusion.tiny_models import tiny_parts
+
+    negatives = []
+
+    def generate(parts, cond, negative, *more):
+        negatives.append(negative)
+        return [torch.zeros(3, 16, 16)] * len(cond)
+
+    monkeypatch.setattr(trials, "generate", generate)
+    sampling = SamplingSettings("ddim", 2, 7.0, 16, 16)
+    parts = tiny_parts(tmp_path, "sdxl")
+    for negative in ("", "a dog"):
+        run_trials(parts, make_candidates([], []), ["a"], TrialSettings(sampling, negative), {"red": redness})
+    assert [bool(negative.states.any()) for negative in negatives] == [False, True]
