@@ -83,14 +83,22 @@ def read_pool(path: Path) -> Pool:
 
 def captioned_images(folder: Path) -> list[tuple[Path, str]]:
     """Find the images of a folder that have a caption: a text file of the same name."""
+    folder = folder.expanduser()
     if not folder.is_dir():
         raise PromptError(f"the image folder {folder} does not exist")
     images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     pairs = [(image, image.with_suffix(".txt")) for image in images]
-    found = [(image, text.read_text(encoding="utf-8").strip()) for image, text in pairs if text.is_file()]
+    found = [(image, _caption(text)) for image, text in pairs if text.is_file()]
     if not found:
         raise PromptError(f"{folder} holds no image with a caption (a .txt file of the same name)")
     return found
+
+
+def _caption(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{file} is not UTF-8 text: save it as UTF-8") from error
 
 
 @torch.no_grad()

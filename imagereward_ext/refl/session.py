@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,26 @@ def read_inputs(config: TrainingConfig) -> list[str]:
         )
     prompts = read_prompts(Path(config.prompts).expanduser(), FEWEST_PROMPTS)
     if config.images:
-        captioned_images(Path(config.images).expanduser())
+        captioned_images(Path(config.images))
+    for folder in filter(None, (config.output, config.lora_dir)):
+        _refuse_unwritable(Path(folder).expanduser())
     return prompts
 
 
+def _refuse_unwritable(folder: Path) -> None:
+    """Say now what would otherwise be found out when the training is done."""
+    there = next(
+        place for place in (folder.absolute(), *folder.absolute().parents) if os.access(place, os.F_OK)
+    )
+    if not there.is_dir():
+        raise ConfigError(f"{folder} cannot be written: {there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{folder} cannot be written: no permission")
+
+
 def load_session(config: TrainingConfig, prompts: list[str], processes: Processes, load: LoadScorer,
-                 note: Callable[[str], None]) -> Session:  # fmt: skip
-    """Load everything, freeze it, and put the LoRA in."""
+                 note: Callable[[str], None], kept: Mapping[str, Any] | None = None) -> Session:  # fmt: skip
+    """Load everything, freeze it, and put the LoRA in. ``kept`` is how a resumed run was made to fit."""
     share = len(processes.share(config.batch))
     _refuse_idle_processes(config, processes.count)
     prediction: Any = None if config.prediction == "auto" else config.prediction
@@ -78,6 +92,7 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
         gigabytes for gigabytes in processes.collect([free_memory(processes.device)]) if gigabytes is not None
     ]
     fitted = fit(config, parts.config, min(free, default=None), share)  # all make images of one size
+    fitted = replace(fitted, **(kept or {}))
     settings = config.sampling(fitted.resolution)
     parts.latent_shape(settings.height, settings.width)  # refuses odd sizes
     place(parts, processes.device, dtype)
@@ -155,6 +170,11 @@ def warn_about_long_prompts(
         note(
             f"{long} of {len(prompts)} prompts have more than {room} tokens; the text encoder reads the first {room}"
         )
+
+
+def kept_facts(fitted: Fit) -> dict[str, Any]:
+    """Return what a resumed run takes over, however much memory is free then."""
+    return {"resolution": fitted.resolution, "eight_bit": fitted.eight_bit}
 
 
 def model_facts(model: ModelConfig) -> dict[str, Any]:

@@ -30,7 +30,14 @@ from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.randomness import derived_seed, shuffled_index, stream
 from imagereward_ext.refl.rewards import LoadScorer
 from imagereward_ext.refl.run_folder import RunError, RunFolder, resumed_config, writing
-from imagereward_ext.refl.session import Session, load_session, model_facts, pool_prompts, read_inputs
+from imagereward_ext.refl.session import (
+    Session,
+    kept_facts,
+    load_session,
+    model_facts,
+    pool_prompts,
+    read_inputs,
+)
 from imagereward_ext.refl.stopping import StopRequest
 from imagereward_ext.residency import is_out_of_memory, return_memory
 
@@ -69,7 +76,7 @@ def train(config: TrainingConfig, load: LoadScorer, report: Report) -> Outcome:
         folder = RunFolder.create(config)
         checkpoint = Path(config.checkpoint).expanduser()
         facts = {"checkpoint_sha256": file_digest(checkpoint), "model": model_facts(session.parts.config),
-                 "processes": processes.count}  # fmt: skip
+                 "fit": kept_facts(session.fit), "processes": processes.count}  # fmt: skip
         folder.write_config(config, facts)
     processes.wait()
     return Training(session, folder, processes, report).run()
@@ -89,7 +96,12 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
             f"{config.checkpoint} is not the checkpoint this run began with: bring the same file back"
         )
     session = load_session(
-        config, prompts, processes, load, lambda text: report({"kind": "note", "text": text})
+        config,
+        prompts,
+        processes,
+        load,
+        lambda text: report({"kind": "note", "text": text}),
+        facts.get("fit"),
     )
     training = Training(session, folder, processes, report)
     training.restore()

@@ -82,6 +82,12 @@ def bad_inputs(folder):
     yield "judge is reward", {"judge": "red"}, "is also the reward"
     yield "odd size", {"width": 18, "height": 16}, "multiples of 4"
     yield "no images", {"images": str(folder / "none"), "prior_weight": 1.0}, "does not exist"
+    (folder / "pictures").mkdir(exist_ok=True)
+    (folder / "pictures" / "a.png").touch()
+    (folder / "pictures" / "a.txt").write_bytes(b"\xff\xfe")
+    yield "a caption in another encoding", {"images": str(folder / "pictures")}, "a.txt is not UTF-8"
+    write("file", "")
+    yield "LoRA folder", {"lora_dir": str(folder / "file" / "Lora")}, "file is no folder"
     yield "fp16 on a CPU", {"precision": "fp16"}, "fp16"
     yield "mix of nothing", {"scorers": ","}, "expected a name"
 

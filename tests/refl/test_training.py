@@ -273,15 +273,17 @@ def test_a_trained_text_encoder_is_in_the_file(tmp_path):
     assert any(t.abs().max() > 0 for t in trained.values())
 
 
-def test_a_folder_of_captioned_images_serves_as_the_prior(tmp_path):
+def test_a_folder_of_captioned_images_serves_as_the_prior(tmp_path, monkeypatch):
     from PIL import Image
 
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("a", "b"):
         Image.new("RGB", (20, 30), (name == "a" and "red") or "blue").save(folder / f"{name}.png")
         (folder / f"{name}.txt").write_text(f"a {name}")
-    outcome = run(tmp_path, images=str(folder), prior_weight=1.0, updates=1)
+    outcome = run(tmp_path, images="~/images", prior_weight=1.0, updates=1)
     assert events(outcome, "update")[0]["prior"] > 0
     assert tuple(read_tensors(outcome.folder / "pool-0.safetensors")["latents"].shape) == (2, 4, 8, 8)
 
@@ -486,6 +488,21 @@ def test_a_run_of_the_cpu_resumes_on_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(training_module, "Processes", record)
     resume(str(tmp_path / "runs"), "run", {}, load_taste, silent)
     assert asked == [True]
+
+
+def test_a_resumed_run_makes_images_of_the_size_it_began_with(tmp_path, monkeypatch):
+    """However much memory other programs have left free by then."""
+    from PIL import Image
+
+    from imagereward_ext.refl import memory, session
+
+    monkeypatch.setattr(memory, "PRESETS", {"sd1": {6: (8, 1), 24: (16, 8)}})
+    monkeypatch.setattr(session, "free_memory", lambda device: 24.0)
+    stopped_after(tmp_path, "update", step=1)
+    monkeypatch.setattr(session, "free_memory", lambda device: 7.0)
+    outcome = resume(str(tmp_path / "runs"), "run", {}, load_taste, silent)
+    with Image.open(outcome.folder / "samples" / "step-000003" / "00.png") as sample:
+        assert sample.size == (16, 16)
 
 
 class Several(Processes):
