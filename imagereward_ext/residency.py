@@ -231,9 +231,15 @@ class Residency:
 
     def _start_idle_timer(self, seconds: float) -> None:
         self._stop_idle_timer()
-        self._idle_timer = threading.Timer(seconds, self.unload)
-        self._idle_timer.daemon = True
-        self._idle_timer.start()
+        timer = threading.Timer(seconds, lambda: self._idle_over(timer))
+        timer.daemon = True
+        self._idle_timer = timer
+        timer.start()
+
+    def _idle_over(self, timer: threading.Timer) -> None:
+        with self._lock:
+            if timer is self._idle_timer:  # otherwise it was used while this waited for the lock
+                self.unload()
 
     def _stop_idle_timer(self) -> None:
         if self._idle_timer is not None:

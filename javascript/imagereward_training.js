@@ -470,6 +470,7 @@
             planned = true;
             part("fields")?.click();
             waitForPlan();
+            part("refresh")?.click(); // the page was made when the WebUI started
             changed();
         }
         if (visible() || busy) busy = await look();

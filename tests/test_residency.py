@@ -105,6 +105,18 @@ def test_idle_scorer_is_unloaded_and_use_postpones_it(wish):
     assert residency.status().name == ""
 
 
+def test_a_timer_that_rings_during_a_job_unloads_nothing(wish):
+    residency = Residency()
+    residency.score([picture()], ["a"], wish)
+    residency.job_over(Policy(After.IDLE, idle_minutes=60))
+    timer = residency._idle_timer
+    with residency.borrow(wish):
+        late = threading.Thread(target=timer.function)
+        late.start()  # it has rung already, and waits for the lock
+    late.join()
+    assert residency.status().name == "tiny"
+
+
 def test_keep_keeps(wish):
     residency = Residency()
     residency.score([picture()], ["a"], wish)

@@ -9,8 +9,11 @@ from typing import Any
 from modules import call_queue, devices, images, processing, sd_models, sd_vae, shared
 from modules.paths_internal import data_path, models_path
 
+from imagereward_ext.errors import UsageError
 from imagereward_ext.hosts.base import Checkpoint, Host, Sample
 from imagereward_ext.residency import return_memory
+
+_OWN = "_imagereward_own"
 
 
 class A1111(Host):
@@ -185,6 +188,7 @@ class A1111(Host):
 
     def make_room(self) -> None:
         """Unload the host's checkpoint and give its memory back."""
+        refuse_loading()
         data = sd_models.model_data
         for model in {id(m): m for m in (data.sd_model, *data.loaded_sd_models) if m is not None}.values():
             sd_models.send_model_to_trash(model)
@@ -196,9 +200,32 @@ class A1111(Host):
 
     def load_when_asked(self) -> None:
         """Let the host load the checkpoint as soon as anything of it asks for one, be it no job."""
+        allow_loading()
         # Once loaded, its absence is taken for granted: jobs load it, but refreshing the LoRA cards would fail.
         sd_models.model_data.was_loaded_at_least_once = False
 
     def restore(self) -> None:
         """Load the checkpoint again, now."""
+        allow_loading()
         sd_models.reload_model_weights(forced_reload=True)
+
+
+def refuse_loading() -> None:
+    """Keep a checkpoint that is chosen meanwhile from being loaded; the host then goes back to the one before."""
+    own = sd_models.reload_model_weights
+
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise UsageError(
+            "a training has the memory: choose a checkpoint when it is done, or stop it in the ReFL tab"
+        )
+
+    if not hasattr(own, _OWN):
+        setattr(refuse, _OWN, own)
+        sd_models.reload_model_weights = refuse
+
+
+def allow_loading() -> None:
+    """Give the host its own way to load a checkpoint back."""
+    sd_models.reload_model_weights = getattr(
+        sd_models.reload_model_weights, _OWN, sd_models.reload_model_weights
+    )

@@ -129,6 +129,16 @@ def training_prompts(folder: Path) -> Path:
     return Path(str(stored.get("prompts") or "")).expanduser()
 
 
+def read_checks(folder: Path) -> list[dict[str, Any]]:
+    """Read every check of a run; they are few among its events, and only they are parsed."""
+    try:
+        lines = (folder / "events.jsonl").read_bytes().splitlines()
+    except OSError:
+        return []
+    found = _parsed(b"\n".join(line for line in lines if b'"check"' in line))
+    return [event for event in found if event.get("kind") == "check"]
+
+
 def log_tail(folder: Path, lines: int = 12) -> str:
     """Return the log's last lines."""
     try:

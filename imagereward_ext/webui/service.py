@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,8 @@ class Service:
     def __init__(self, host: Host, residency: Residency | None = None) -> None:
         self.host = host
         self.residency = residency or Residency()
+        self.card_is_lent: Callable[[], bool] = lambda: False
+        """Whether a training has the graphics card: then scoring must not take from its memory."""
         self._histories: dict[tuple[str, str], History] = {}
         self._lock = threading.Lock()
 
@@ -58,7 +60,7 @@ class Service:
     def wish(self, scorer: str = "") -> Wish:
         """Say which scorer is wanted, and how it should run here."""
         settings = self.settings()
-        return Wish(
+        wish = Wish(
             name=settings.scorer if scorer in ("", AS_IN_SETTINGS) else scorer,
             device=self._device(settings),
             precision=settings.precision,
@@ -66,6 +68,9 @@ class Service:
             folder=self.folder(settings),
             download=not self.host.flag("imagereward_no_download", False),
         )
+        if wish.device != "cpu" and self.card_is_lent():
+            return replace(wish, device="cpu", precision="auto")
+        return wish
 
     def folder(self, settings: Settings | None = None) -> Path:
         """Return where scorers are looked for first and downloaded to."""

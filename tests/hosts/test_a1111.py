@@ -14,18 +14,29 @@ import sys
 sys.argv = ["launch.py", "--skip-install", "--data-dir", sys.argv[1]]
 sys.path[:0] = [{root!r}, {host!r}]
 from modules import sd_models, shared
+from imagereward_ext.errors import UsageError
 from imagereward_ext.hosts.a1111 import A1111
 
 loads = []
 sd_models.load_model = lambda *arguments: loads.append("loaded")
 sd_models.send_model_to_trash = lambda model: None
 sd_models.model_data.set_sd_model(object())
+own = sd_models.reload_model_weights = lambda **how: loads.append(how)
 A1111().make_room()
-assert shared.sd_model is None and not loads, "the page may ask in the middle of a training"
+A1111().make_room()
+try:
+    sd_models.reload_model_weights()
+except UsageError as error:
+    assert "a training has the memory" in str(error)
+assert shared.sd_model is None and not loads, "neither the page nor another choice loads in the middle of a training"
 A1111().load_when_asked()
 assert not loads, "only when something asks"
+assert sd_models.reload_model_weights is own
 shared.sd_model
 assert loads == ["loaded"]
+A1111().make_room()
+A1111().restore()
+assert loads == ["loaded", dict(forced_reload=True)]
 """
 
 

@@ -32,3 +32,13 @@ def test_a_process_that_only_has_to_end_compares_nothing(tmp_path, compare, endi
     assert runs.read_run(order.folder).state == (state if lora else runs.RUNNING)
     lock.release()
     assert runs.read_run(order.folder).state not in runs.ALIVE
+
+
+def test_the_checks_of_a_long_run_are_all_read(tmp_path):
+    """Its events are more than one answer holds."""
+    note = {"kind": "note", "text": 'no "check" but ' + "x" * 1000}
+    lines = [{"kind": "check", "step": 0}, *[note] * 5000, {"kind": "check", "step": 10}]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert runs.read_events(tmp_path, 0).events[-1] == note
+    assert [check["step"] for check in runs.read_checks(tmp_path)] == [0, 10]
+    assert runs.read_checks(tmp_path / "none") == []

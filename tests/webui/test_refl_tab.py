@@ -25,7 +25,7 @@ from imagereward_ext.refl.config import from_mapping, settings  # noqa: E402
 from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
 from imagereward_ext.webui.refl_tab.training import Training  # noqa: E402
-from tests.tiny import picture  # noqa: E402
+from tests.tiny import make_tiny_scorer_folder, picture  # noqa: E402
 from tests.webui.services import make_service  # noqa: E402
 
 
@@ -74,6 +74,32 @@ def test_the_tab_builds_with_every_setting_of_the_engine_once(service, training)
         widget = widgets[f"imagereward-refl-{setting.name}"]
         assert (widget.label, widget.value) == (setting.label, setting.default)
     blocks.get_config_file()
+
+
+def test_what_is_of_today_does_not_go_into_the_hosts_defaults(service, training):
+    """AUTOMATIC1111 writes every component's first value into ui-config.json, and begins with it ever after."""
+    widgets = {getattr(block, "elem_id", None): block for block in built(service, training).blocks.values()}
+    for name in ("checkpoint", "name", "prompt_file"):
+        assert widgets[f"imagereward-refl-{name}"].do_not_save_to_config, name
+    assert not hasattr(widgets["imagereward-refl-rank"], "do_not_save_to_config"), (
+        "these may be anybody's own"
+    )
+
+
+def test_refresh_finds_what_came_since_the_page_was_made(training, tmp_path):
+    scorers = tmp_path / "models" / "ImageReward"
+    (scorers / "prompts").mkdir()
+    (scorers / "prompts" / "mine.txt").write_text("one\ntwo\n")
+    make_tiny_scorer_folder(scorers / "later")
+    (training.trainer.folder / "refl-1").mkdir(parents=True)
+    (training.trainer.folder / "refl-1" / "config.json").write_text("{}")
+    checkpoints, files, scored, judges, name = tab._refreshed("refl-1", training)
+    assert checkpoints["choices"] == [form.LOADED, "model.safetensors"]
+    assert files["choices"] == ["mine.txt"]
+    assert "later" in scored["choices"]
+    assert judges["choices"] == ["", *scored["choices"]]
+    assert name["value"] == "refl-2"
+    assert tab._refreshed("mine", training)[-1] == gr.update(), "a name that somebody typed stays"
 
 
 def test_building_loads_and_writes_nothing(service, training, tmp_path):
@@ -493,6 +519,7 @@ def test_the_users_images_give_their_prompts_once_and_plain(training, service, t
         ({"checkpoint": "/etc/passwd"}, "no checkpoint '/etc/passwd'"),
         ({"scorers": "/etc/passwd"}, "no scorer '/etc/passwd'"),
         ({"judge": "../x"}, "no scorer '../x'"),
+        ({"judge": "tiny"}, "tiny is also the reward"),
     ],
 )
 def test_bad_choices_are_one_clear_line_and_start_nothing(training, given, words):
@@ -521,6 +548,11 @@ def test_a_checkpoint_deleted_meanwhile_is_told(training, service):
 def test_names_that_are_none_are_refused(training, name):
     with pytest.raises(ImageRewardError, match="cannot be the name of a run"):
         training.start(typed(name=name))
+
+
+def test_spaces_around_a_name_are_no_part_of_it(training, monkeypatch):
+    monkeypatch.setattr(training.trainer, "start", lambda order: order)
+    assert training.start(typed(name=" run ")).name == "run"
 
 
 def test_messages_show_no_folders_to_people_from_elsewhere(training, service):
@@ -605,6 +637,23 @@ def test_a_generation_goes_on_when_the_user_asked_for_it(training, monkeypatch, 
     job = Job()
     training.refuse_if_training(job)
     assert job.override_settings == {}
+
+
+@pytest.mark.parametrize(
+    ("generate", "device", "precision"), [(False, "cpu", "auto"), (True, "cuda:0", "fp16")]
+)
+def test_scoring_takes_nothing_from_the_card_of_a_training(training, service, monkeypatch, tmp_path, generate, device, precision):  # fmt: skip
+    """Extras, PNG Info and the routes score meanwhile as well."""
+    monkeypatch.setattr(service.host, "device", lambda: "cuda:0")
+    service.host.options["imagereward_precision"] = "fp16"
+    assert (service.wish().device, service.wish().precision) == ("cuda:0", "fp16")
+    order = Order({"name": "run", "output": str(tmp_path)}, generate=generate)
+    order.folder.mkdir()
+    monkeypatch.setattr(training.trainer, "_busy", order)
+    training._make_room(order)
+    assert (service.wish().device, service.wish().precision) == (device, precision)
+    monkeypatch.setattr(training.trainer, "_busy", None)
+    assert service.wish().device == "cuda:0"
 
 
 def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -276,6 +277,19 @@ def test_a_report_that_comes_late_does_not_replace_that_of_the_run_chosen_since(
     with page.expect_response("**/train/status*"):
         pass
     assert result.get_by_text("Result: early-000001").count() == 1
+
+
+def test_a_page_opened_later_proposes_a_name_that_is_free(page, host):
+    field = "#imagereward-refl-name textarea, #imagereward-refl-name input"
+    proposed = page.input_value(field)
+    write_past_run(host, proposed)
+    open_tab(page, host.url)
+    page.wait_for_function(
+        "([field, old]) => document.querySelector(field).value.startsWith('refl-') "
+        "&& document.querySelector(field).value !== old",
+        arg=[field, proposed],
+    )
+    shutil.rmtree(host.data / "imagereward" / "runs" / proposed)
 
 
 def test_a_killed_trainer_is_told_and_resumed_and_generating_works_again(page, host):

@@ -14,7 +14,7 @@ import yaml
 from tests.hosting import ROOT, Client, RunningHost, running_host
 from tests.tiny import make_tiny_scorer_folder
 
-OURS = ("watched", "nicer", "victim", "gone", "early", "late")
+OURS = ("watched", "nicer", "victim", "gone", "early", "late", "refl-1")
 """The runs of these tests: an earlier round may have left them in a host that is not ours."""
 
 FIELDS = {

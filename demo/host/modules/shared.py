@@ -90,7 +90,7 @@ def initialize() -> None:
     sd_vae.refresh_vae_list()
     opts = options.Options(shared_options.build())
     opts.load(config_filename)
-    opts.onchange("sd_model_checkpoint", sd_models.reload_model_weights, call=False)
+    opts.onchange("sd_model_checkpoint", lambda: sd_models.reload_model_weights(), call=False)
     opts.onchange("sd_vae", sd_vae.reload_vae_weights, call=False)
 
 

@@ -19,6 +19,8 @@ from imagereward_ext.webui.service import Service
 PREFIX = "imagereward-refl"
 HIDDEN = ["imagereward-hidden"]
 _PLANS = itertools.count()
+PASSING = ("checkpoint", "name", "prompt_file")
+"""Fields whose first value is of today: the WebUI's own defaults file would bring it back at every later start."""
 
 Components = dict[str, Any]
 
@@ -91,6 +93,8 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
             with gr.Row(elem_id=f"{PREFIX}-row-{group.lower()}"):
                 rest |= {setting.name: component(setting) for setting in settings}
     everything = components | simple | rest
+    for key in PASSING:
+        everything[key].do_not_save_to_config = True
     more |= _preset()
     return {key: everything[key] for key in form.names()}, more
 
@@ -264,9 +268,9 @@ def _wire_fields(components: Components, more: Components, training: Training) -
         queue=False,
     )
     more["refresh"].click(
-        fn=lambda: (gr.update(choices=_names(training)), gr.update(choices=list(training.prompt_files()))),
-        inputs=[],
-        outputs=[components["checkpoint"], components["prompt_file"]],
+        fn=lambda name: _refreshed(name, training),
+        inputs=[components["name"]],
+        outputs=[components[key] for key in ("checkpoint", "prompt_file", "scorers", "judge", "name")],
         **quietly,
     )
     components["strength"].input(  # the user's own choice: a loaded preset has its numbers already
@@ -402,6 +406,15 @@ def _names(training: Training) -> list[str]:
         return [form.LOADED, *training.checkpoints()]
     except Exception:  # a WebUI without any checkpoint still has a page
         return [form.LOADED]
+
+
+def _refreshed(name: str, training: Training) -> list[Any]:
+    """Look again at what there is to choose from; the page was made when the WebUI started."""
+    scorers = training.scorers()
+    choices = [_names(training), list(training.prompt_files()), scorers, ["", *scorers]]
+    taken = any(run.name == name for run in training.trainer.runs())
+    free = gr.update(value=_free_name(training)) if taken else gr.update()
+    return [*(gr.update(choices=found) for found in choices), free]
 
 
 def _free_name(training: Training, taken: str = "") -> str:

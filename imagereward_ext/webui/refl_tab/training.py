@@ -54,6 +54,7 @@ class Training:
         )
         self._lent = self.trainer.busy()
         """The order that has the memory. One that still waits for its turn lets the job at work begin further images."""
+        service.card_is_lent = lambda: self._keeps_out(self.trainer.busy())
 
     # ------------------------------------------------------------------------------------------------ places
 
@@ -194,12 +195,15 @@ class Training:
 
     def start(self, given: Mapping[str, Any]) -> Run:
         """Start a run, or put it into the queue."""
-        from imagereward_ext.refl.config import check_name
+        from imagereward_ext.refl.config import check_name, from_mapping
+        from imagereward_ext.refl.session import read_inputs
 
         self._check_packages()
-        check_name(str(given.get("name", "")).strip())
-        values = form.completed(given)
+        name = str(given.get("name", "")).strip()
+        check_name(name)
+        values = form.completed({**given, "name": name})
         config, held = self._prepared(values)
+        read_inputs(from_mapping(config))  # what is wrong is said while the checkpoint is still loaded
         order = Order(
             config,
             compare=values["compare"],
@@ -267,7 +271,6 @@ class Training:
         folder = self.trainer.path(chosen)
         fresh = starts != run["starts"]
         news = runs.read_events(folder, 0 if fresh else position)
-        checks = [event for event in runs.read_events(folder, 0).events if event.get("kind") == "check"]
         return answer | {
             "run": run,
             "fresh": fresh or news.position < position,
@@ -276,7 +279,7 @@ class Training:
             "log": self.shown(runs.log_tail(folder)),
             "health": health.ended_by_guard(run["lora"])
             if run["state"] == runs.GUARD
-            else health.sentence(checks),
+            else health.sentence(runs.read_checks(folder)),
             "samples": _samples(folder),
         }
 
@@ -330,7 +333,7 @@ class Training:
     def refuse_if_training(self, job: Any) -> None:
         """Refuse a generation while a training has the memory."""
         order = self.trainer.busy_for_long()
-        if order is not None and order is self._lent and not order.generate:
+        if order is not None and self._keeps_out(order):
             handover.refuse(job, order)
 
     # ------------------------------------------------------------------------------------------------ packages
@@ -392,6 +395,9 @@ class Training:
     def _private_packages(self) -> str:
         folder = self.packages_folder()
         return str(folder) if folder.is_dir() else ""
+
+    def _keeps_out(self, order: Order | None) -> bool:
+        return order is not None and order is self._lent and not order.generate
 
     def _make_room(self, order: Order) -> None:
         def begin() -> None:
