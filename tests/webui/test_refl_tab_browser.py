@@ -128,7 +128,6 @@ def test_setup_tells_the_plan_and_what_is_wrong_beside_the_field(page):
     page.wait_for_function(
         "() => document.querySelector('#imagereward-refl-preset-text textarea').value.includes('\"updates\": 50')"
     )
-    shot(page, "training-setup")
     page.locator("#imagereward-refl-advanced .label-wrap").first.click()
     rank = page.locator("#imagereward-refl-rank input")
     rank.fill("0")
@@ -179,7 +178,6 @@ def test_a_training_is_watched_found_again_stopped_and_resumed(page, host):
     until_update(page, before + 2)
     assert points(page) > before
     assert float(bar(page)[:-1]) > float(share[:-1])
-    shot(page, "training-run")
 
     open_tab(page, host.url)  # a reload in the middle finds the run and its whole curve again
     until(page, "watched", "running")
@@ -204,7 +202,6 @@ def test_a_finished_training_is_reported_compared_again_and_used(page, host):
     page.wait_for_function(
         "() => [...document.querySelectorAll('#imagereward-refl-result img')].some(i => i.naturalWidth > 0)"
     )
-    shot(page, "training-result")
     page.locator("#imagereward-refl-folder").wait_for()
     page.click("#imagereward-refl-refresh-loras")
     if page.locator("#txt2img_lora_cards").count():

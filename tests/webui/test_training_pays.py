@@ -1,4 +1,7 @@
-"""The whole way of a person with the shipped models: train in the tab, use the LoRA in txt2img, get better images."""
+"""The whole way of a person with the shipped models: train in the tab, use the LoRA in txt2img, get better images.
+
+With SCREENSHOTS=docs/images it makes the tab's pictures in the documentation again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from tests.hosting import ROOT, RunningHost, running_host
 from tests.webui.test_browser import open_tab as choose_tab
 from tests.webui.test_browser import sources, wait_for_images
 from tests.webui.test_refl_tab_browser import PATIENCE as PAGE_PATIENCE
-from tests.webui.test_refl_tab_browser import open_tab, start, until
+from tests.webui.test_refl_tab_browser import SCREENSHOTS, load_preset, open_tab, shot, start, until, until_update
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -82,11 +85,21 @@ def test_the_lora_that_the_tab_trains_raises_the_score_of_the_same_seeds(chromiu
 
     choose_tab(page, "ReFL")
     source = {"prompt_source": "from a file", "prompt_file": "training.txt"}
-    scoring = {"scorers": REWARD, "judge": WITNESS, "compare": 0}
+    scoring = {"scorers": REWARD, "judge": WITNESS, "compare": 24, "compare_guidance": GUIDANCE}
     settings = form.defaults() | SETTINGS | source | scoring | {"updates": UPDATES}
-    start(page, "nicer", **{key: value for key, value in settings.items() if key not in ("name", "cpu")})
+    wanted = {key: value for key, value in settings.items() if key not in ("name", "cpu")}
+    load_preset(page, **wanted)
+    page.locator("#imagereward-refl-preset .label-wrap").first.click()
+    page.locator("#imagereward-refl-plan-text", has_text=f"{UPDATES} updates").first.wait_for()
+    shot(page, "refl-setup")
+    start(page, "nicer", **wanted)
     page.set_default_timeout(PATIENCE * 1000)
+    until_update(page, UPDATES * 2 // 3)
+    shot(page, "refl-run")
     until(page, "nicer", "finished")
+    page.wait_for_selector("#imagereward-refl-use", state="visible")
+    if SCREENSHOTS:
+        page.locator("#imagereward-refl-result").first.screenshot(path=f"{SCREENSHOTS}/refl-result.png")
     page.click("#imagereward-refl-use")
     prompt = page.input_value("#txt2img_prompt textarea")
     assert prompt.startswith(f"{PROMPT} <lora:nicer-{UPDATES:06d}:")
