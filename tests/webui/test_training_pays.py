@@ -24,7 +24,15 @@ from tests.hosting import ROOT, RunningHost, running_host
 from tests.webui.test_browser import open_tab as choose_tab
 from tests.webui.test_browser import sources, wait_for_images
 from tests.webui.test_refl_tab_browser import PATIENCE as PAGE_PATIENCE
-from tests.webui.test_refl_tab_browser import SCREENSHOTS, load_preset, open_tab, shot, start, until, until_update
+from tests.webui.test_refl_tab_browser import (
+    SCREENSHOTS,
+    load_preset,
+    open_tab,
+    shot,
+    start,
+    until,
+    until_update,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
