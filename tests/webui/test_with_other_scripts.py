@@ -6,6 +6,7 @@ scenarios with its own scripts, with Dynamic Prompts if that is installed, and w
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -211,10 +212,14 @@ def test_after_a_skip_the_tries_go_on(webui):
     assert "stopped after" not in note(answer)
 
 
+MANY_STEPS = int(os.environ.get("WEBUI_STEPS", "60"))
+"""They keep the host busy while somebody presses Skip; where a step takes seconds, a dozen do."""
+
+
 def skipped(webui, **request):
     """Press Skip during the first image."""
     answers = []
-    request = {"steps": 60, "batch_size": 1, "save_images": True, **request}
+    request = {"steps": MANY_STEPS, "batch_size": 1, "save_images": True, **request}
     thread = threading.Thread(target=lambda: answers.append(webui.txt2img(**request)))
     thread.start()
     wait_for_progress(webui)
