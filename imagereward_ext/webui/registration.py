@@ -13,6 +13,7 @@ from imagereward_ext.webui import (
     png_info,
     routes,
     saved_files,
+    score_fields,
     settings_page,
 )
 from imagereward_ext.webui.drawing import draw_score
@@ -56,6 +57,7 @@ def _on_after_component(component: Any, **arguments: Any) -> None:
 
 
 def _on_grid(params: Any) -> None:
+    score_fields.mark_in_grid(params.imgs)
     params.imgs = plots.on_grid(
         params.imgs, params.cols, lambda image, text: draw_score(image, text, service().host)
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 JOB_MARK = "_imagereward_job"
 SCORE_MARK = "_imagereward_score"
+GRID_MARK = "_imagereward_in_grid"
 
 
 class ScoreField:
@@ -30,6 +31,13 @@ class ScoreField:
 
     def __repr__(self) -> str:
         return f"ScoreField({self.name!r})"
+
+
+def mark_in_grid(images: Iterable[Any]) -> None:
+    """Note that these images are in a grid: reForge asks for a grid's infotext as if it were an image's."""
+    for image in images:
+        if hasattr(image, SCORE_MARK):
+            setattr(image, GRID_MARK, True)
 
 
 def install(parameters: MutableMapping[str, Any], names: Iterable[str]) -> None:

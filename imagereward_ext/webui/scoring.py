@@ -36,7 +36,7 @@ from imagereward_ext.webui.options import (
     read,
     read_arguments,
 )
-from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, install, readable
+from imagereward_ext.webui.score_fields import GRID_MARK, JOB_MARK, SCORE_MARK, install, readable
 from imagereward_ext.webui.service import Scored, Service, log, plain
 from imagereward_ext.webui.verdict import Candidate, Verdict, judge
 
@@ -89,7 +89,8 @@ class ScoredJob:
     def fields_now(self, p: Any) -> Mapping[str, str]:
         """Return what the infotext of the image at hand says about its score."""
         key = (getattr(p, "iteration", -1), getattr(p, "batch_index", -1))
-        return {} if self.finished else self.fields.get(key, {})
+        over = self.finished or any(hasattr(final.image, GRID_MARK) for final in self.finals)
+        return {} if over else self.fields.get(key, {})
 
     def note(self, sentence: str) -> None:
         """Remember a sentence for the user, once."""

@@ -7,7 +7,7 @@ import pytest
 
 from imagereward_ext.webui import plots, scoring
 from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, Request
-from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, ScoreField
+from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, ScoreField, mark_in_grid
 from imagereward_ext.webui.scoring import ANSWER, PLAN_MARK, Plan
 from tests.tiny import picture
 from tests.webui.services import make_service
@@ -70,6 +70,17 @@ def field_texts(p, **context):
     """Ask every field as the host does while it writes an infotext."""
     fields = {k: v for k, v in p.extra_generation_params.items() if isinstance(v, ScoreField)}
     return {k: v(p=p, index=0, **context) for k, v in fields.items()}
+
+
+def test_a_grid_has_no_score_even_where_the_host_asks_as_for_an_image(service):
+    p = make_job()
+    scoring.begin(p, ON, service)
+    image = picture(1)
+    scoring.score_image(p, image, service)
+    mark_in_grid([picture(2)])  # a preview
+    assert None not in field_texts(p).values()
+    mark_in_grid([image])
+    assert set(field_texts(p).values()) == {None}
 
 
 def test_nothing_happens_unless_wished(service):
