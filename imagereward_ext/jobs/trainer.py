@@ -149,7 +149,8 @@ class Trainer:
             return self.run(name)
         with suppress(OSError):
             (folder / STOP).touch()
-        threading.Thread(target=self._see_it_end, args=(name, run.pid), daemon=True).start()
+        starts = 0 if order is None else order.starts
+        threading.Thread(target=self._see_it_end, args=(name, run.pid, starts), daemon=True).start()
         return self.run(name)
 
     def delete(self, name: str) -> None:
@@ -263,7 +264,12 @@ class Trainer:
             self._worker = threading.current_thread()
         self._work()
 
-    def _see_it_end(self, name: str, pid: int | None) -> None:
+    def _began_again(self, name: str, starts: int) -> bool:
+        """Tell whether a run was resumed since: until its new process has its lock, the old one's number stands there."""
+        order = read_order(self.path(name))
+        return order is not None and (order.waiting or order.starts != starts)
+
+    def _see_it_end(self, name: str, pid: int | None, starts: int) -> None:
         """After the stop file the signal, and for a process that is stuck the end."""
         time.sleep(SECONDS_BEFORE_THE_SIGNAL)
         with suppress(JobError):
@@ -276,6 +282,8 @@ class Trainer:
             deadline = time.monotonic() + patience
             signalled = False
             while (run := self.run(name)).state in runs.ALIVE and run.pid == pid:
+                if self._began_again(name, starts):
+                    return
                 if time.monotonic() > deadline:
                     self._kill(run, f"it did not answer for {patience:.0f} seconds and was ended")
                     return

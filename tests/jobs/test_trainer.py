@@ -178,6 +178,18 @@ def test_stop_pressed_while_a_resumed_run_begins_is_not_lost(world):
     assert world.until("run", runs.STOPPED).resumable
 
 
+def test_whoever_sees_a_stop_through_leaves_a_run_alone_that_was_resumed_since(world, monkeypatch):
+    """Until the new process has its lock, the number of the old one stands there."""
+    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0)
+    world.trainer.start(world.order(updates=100_000))
+    run = world.until("run", runs.RUNNING, step=1)
+    world.trainer._see_it_end("run", run.pid, starts=run.starts - 1)
+    assert not (world.folder / "runs/run/stop").exists()
+    assert world.trainer.run("run").state == runs.RUNNING
+    world.trainer.stop("run", now=True)
+    world.until("run", runs.KILLED)
+
+
 def test_a_run_that_cannot_be_written_waits_for_a_person(world, monkeypatch):
     """With a full disk the worker must neither start it nor try for ever."""
     write, failed = Order.write, []
