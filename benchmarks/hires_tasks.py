@@ -46,7 +46,7 @@ def accepted(images: int, steps: int, hires_first: bool) -> dict[str, Any]:
         request = Txt2ImgRequest(
             prompt="a large red circle on a blue background", n_iter=images, seed=1, steps=steps,
             cfg_scale=start.GUIDANCE, width=size, height=size, save_images=True, send_images=False,
-            script_name=ImageRewardScript().title(), script_args=[{"scorer": start.SCORER, **wish}],
+            script_name=ImageRewardScript().title(), script_args=[{"scorer": start.scorer(), **wish}],
             **(hires_settings if hires else {}),
         )  # fmt: skip
         api.text2imgapi(request)
