@@ -50,7 +50,7 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
         return 3
     if follow:
         _end_with_the_webui(folder / STOP)
-    signal.signal(signal.SIGTERM, _stop_at_once)  # the engine answers signals itself once it trains
+    signal.signal(signal.SIGTERM, _stop_at_once)  # the engine answers signals itself while it trains
     lock = Lock(device_lock)
     if not lock.take({"name": order.name}):
         ending, code = (
@@ -134,6 +134,7 @@ def _engine(order: Order) -> Any:
 
 def _compare(order: Order) -> int:
     """Make images with and without the LoRA; whatever happens here, the training's own ending stands."""
+    _has_trained.clear()
     return_memory()  # the trained model has gone, and the comparison loads it as a WebUI would
     _say("comparing before and after")
     try:
@@ -191,6 +192,8 @@ def _some_prompts(order: Order, training: str) -> Path:
 def report(event: dict[str, Any]) -> None:
     """Write an event of the engine as a line of the log."""
     kind = event.get("kind")
+    if kind != "note":
+        _has_trained.set()
     if kind == "update":
         _say(f"update {event['step']}: reward {event.get('reward', 0):.3f}, {event.get('seconds', 0):.1f} s")
     elif kind == "check":
@@ -227,8 +230,14 @@ class _StoppedWhileLoadingError(BaseException):
     """Not an Exception, so that no library between here and there takes it for a failure of its own."""
 
 
+_has_trained = threading.Event()
+"""Set from the engine's first figure on. A signal that comes after its last one finds nothing left to end, and must
+not keep the ending from being written."""
+
+
 def _stop_at_once(number: int, frame: object) -> None:
-    raise _StoppedWhileLoadingError
+    if not _has_trained.is_set():
+        raise _StoppedWhileLoadingError
 
 
 def _end_with_the_webui(stop_file: Path, end: Callable[[int], None] = os._exit) -> None:

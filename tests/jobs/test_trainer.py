@@ -147,6 +147,13 @@ def test_stop_while_it_still_loads_ends_it_too(world):
     assert "before the first update" in stopped.reason
 
 
+def test_a_signal_after_the_last_update_does_not_keep_the_ending_from_being_written(world):
+    """Stop is a file first and a signal two seconds later: the engine may have answered the file by then."""
+    world.trainer.start(world.order(signal_late=True))
+    end = world.until("run", runs.FINISHED, runs.STOPPED, runs.KILLED)
+    assert (end.state, end.lora) == (runs.FINISHED, "run-000003"), world.log("run")
+
+
 def test_stop_pressed_while_room_is_made_starts_nothing(world):
     room = threading.Event()
     trainer = Trainer(
