@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ Train a LoRA for a checkpoint, so that a scorer likes its images better (ReFL).
   train --checkpoint model.safetensors --prompts prompts.txt --name nicer --lora-dir models/Lora
   train --name nicer --resume
 
-Ctrl-C (or a file named stop in the run's folder) finishes the update and saves. Several GPUs or machines:
+Ctrl-C (or a file named stop in the run's folder) finishes the update and saves. While another training uses the
+device, the WebUI's for instance, this one does not begin. Several GPUs or machines:
 accelerate launch -m imagereward_ext train ...
 """
 
@@ -37,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="continue the run of this name")
     parser.add_argument("--plan", action="store_true", help="say what the run would take, and end")
+    parser.add_argument(
+        "--share-device", action="store_true", help="train although another training uses the device"
+    )
     add_weights_options(parser.add_argument_group("weights"))
     groups: dict[str, Any] = {}
     for setting in settings():
@@ -66,21 +71,38 @@ def run(arguments: argparse.Namespace) -> int:
         return ALL_GOOD
     from imagereward_ext.refl.training import train
 
-    return _end(train(config, _loader(arguments, config.cpu), TrainingLog(config.updates)))
+    with _alone(Path(config.output).expanduser() / config.name, config.cpu, arguments.share_device):
+        return _end(train(config, _loader(arguments, config.cpu), TrainingLog(config.updates)))
 
 
 def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
+    from imagereward_ext.jobs.child import OUTCOME
     from imagereward_ext.refl.run_folder import RunFolder, resumed_config
     from imagereward_ext.refl.training import resume
 
     if not given.get("name"):
         raise UsageError("which run should be resumed? Name it with --name")
     output = given.get("output", "runs")
-    stored, _ = RunFolder.open(output, given["name"]).read_config()
+    folder = RunFolder.open(output, given["name"])
+    stored, _ = folder.read_config()
     config = resumed_config(stored, given)
-    return _end(
-        resume(output, given["name"], given, _loader(arguments, config.cpu), TrainingLog(config.updates))
-    )
+    load = _loader(arguments, config.cpu)
+    with _alone(folder.path, config.cpu, arguments.share_device):
+        (folder.path / OUTCOME).unlink(missing_ok=True)  # of an earlier start, in the WebUI
+        return _end(resume(output, given["name"], given, load, TrainingLog(config.updates)))
+
+
+def _alone(folder: Path, cpu: bool, share_device: bool) -> AbstractContextManager[None]:
+    """Keep this run and its device from every other training; of several processes each has a part in that."""
+    from imagereward_ext.diffusion.requirements import require_training_packages
+    from imagereward_ext.jobs.alone import alone
+    from imagereward_ext.refl.processes import Processes
+
+    require_training_packages()
+    processes = Processes(cpu)
+    own_device = processes.device.type == "cuda" or processes.index_here == 0
+    device = str(processes.device) if own_device and not share_device else None
+    return alone(folder if processes.main else None, device)
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -87,18 +87,25 @@ def _path(packages: str) -> list[str]:
 
 
 def device_lock(device: str, folder: Path | None = None) -> Path:
-    """Return the lock of a device: one per machine and user, whichever WebUI asks."""
+    """Return the lock of a device: one per machine and user, whichever WebUI or command line asks."""
     whose = os.getuid() if hasattr(os, "getuid") else "user"
-    plain = device.replace(":", "-") or "auto"
+    plain = f"cuda-{gpu}" if (gpu := _visible_gpu(device)) else device.replace(":", "-") or "auto"
     return (folder or Path(tempfile.gettempdir()) / f"imagereward-{whose}") / f"{plain}.lock"
 
 
 def environment(device: str) -> dict[str, str]:
     """Return the environment of the process: the engine takes the first GPU it sees, so show it only ours."""
     env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    kind, _, number = device.partition(":")
-    if kind == "cuda" and number.isdigit():
-        visible = [entry for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
-        index = int(number)
-        env["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+    if gpu := _visible_gpu(device):
+        env["CUDA_VISIBLE_DEVICES"] = gpu
     return env
+
+
+def _visible_gpu(device: str) -> str:
+    """Return what the machine calls a GPU that this process calls cuda:N; "" for other devices."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number.isdigit():
+        return ""
+    visible = [gpu.strip() for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip()]
+    index = int(number)
+    return visible[index] if index < len(visible) else str(index)

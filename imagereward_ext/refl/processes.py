@@ -40,6 +40,11 @@ class Processes:
         return int(self._accelerator.process_index)
 
     @property
+    def index_here(self) -> int:
+        """Which one this is on its machine."""
+        return int(self._accelerator.local_process_index)
+
+    @property
     def main(self) -> bool:
         """Whether this one writes files."""
         return bool(self._accelerator.is_main_process)
