@@ -226,7 +226,10 @@ def test_the_command_trains_and_stops_when_asked(tmp_path):
         "import sys; from imagereward_ext.cli import main, train as t; from tests.refl.world import load_taste;"
         "t._loader = lambda *a: load_taste; sys.exit(main(['train', *sys.argv[1:]]))"
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}  # with device locks of its own
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(tmp_path),
+    }  # with device locks of its own
     process = subprocess.Popen(
         [sys.executable, "-c", program, "--config", str(tmp_path / "config.json")], env=environment
     )
