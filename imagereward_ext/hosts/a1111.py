@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 from modules import call_queue, devices, images, processing, sd_models, sd_vae, shared
 from modules.paths_internal import data_path, models_path
 
-from imagereward_ext.errors import UsageError
 from imagereward_ext.hosts.base import Checkpoint, Host, Sample
 from imagereward_ext.residency import return_memory
 
+log = logging.getLogger("imagereward")
+
 _OWN = "_imagereward_own"
+_LOADERS = ((sd_models, "reload_model_weights"), (sd_vae, "reload_vae_weights"))
+"""What a changed setting calls."""
 
 
 class A1111(Host):
@@ -188,7 +192,7 @@ class A1111(Host):
 
     def make_room(self) -> None:
         """Unload the host's checkpoint and give its memory back."""
-        refuse_loading()
+        hold_loading()
         data = sd_models.model_data
         for model in {id(m): m for m in (data.sd_model, *data.loaded_sd_models) if m is not None}.values():
             sd_models.send_model_to_trash(model)
@@ -210,22 +214,25 @@ class A1111(Host):
         sd_models.reload_model_weights(forced_reload=True)
 
 
-def refuse_loading() -> None:
-    """Keep a checkpoint that is chosen meanwhile from being loaded; the host then goes back to the one before."""
-    own = sd_models.reload_model_weights
+def hold_loading() -> None:
+    """Let a checkpoint or a VAE be chosen without loading it: whatever loads next takes what is chosen by then.
 
-    def refuse(*arguments: Any, **more: Any) -> None:
-        raise UsageError(
-            "a training has the memory: choose a checkpoint when it is done, or stop it in the ReFL tab"
-        )
+    An error here would make the host go back to the one before, and tell its log alone.
+    """
+    for module, name in _LOADERS:
+        own = getattr(module, name)
+        if hasattr(own, _OWN):
+            continue
 
-    if not hasattr(own, _OWN):
-        setattr(refuse, _OWN, own)
-        sd_models.reload_model_weights = refuse
+        def hold(*arguments: Any, **more: Any) -> None:
+            log.warning("A training has the memory: what was chosen now is loaded when it is done")
+
+        setattr(hold, _OWN, own)
+        setattr(module, name, hold)
 
 
 def allow_loading() -> None:
-    """Give the host its own way to load a checkpoint back."""
-    sd_models.reload_model_weights = getattr(
-        sd_models.reload_model_weights, _OWN, sd_models.reload_model_weights
-    )
+    """Give the host its own ways to load back."""
+    for module, name in _LOADERS:
+        own = getattr(module, name)
+        setattr(module, name, getattr(own, _OWN, own))

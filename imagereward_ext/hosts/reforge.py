@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modules import sd_models
 
-from imagereward_ext.hosts.a1111 import A1111, allow_loading, refuse_loading
+from imagereward_ext.hosts.a1111 import A1111, allow_loading, hold_loading
 from imagereward_ext.residency import return_memory
 
 
@@ -17,7 +17,7 @@ class ReForge(A1111):
         """Unload the host's checkpoint and give its memory back."""
         from ldm_patched.modules import model_management
 
-        refuse_loading()
+        hold_loading()
         data = sd_models.model_data
         if data.sd_model is not None:
             sd_models.unload_model_weights(data.sd_model)
