@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from imagereward_ext.diffusion.lora import switched_off
+from imagereward_ext.diffusion.lora import folded, switched_off
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.sampling import SamplingSettings, guided, roll_out
 from imagereward_ext.diffusion.text import Conditioning
@@ -71,7 +71,8 @@ def reward_feedback(
     cond, negative = batch.encode()
 
     # x_T ~ N(0, I);  for j = T, ..., t + 1: x_{j-1} <- LDM{x_j}, without gradient
-    x = roll_out(parts, cond, negative, settings, batch.streams, batch.stops)
+    with folded(parts):
+        x = roll_out(parts, cond, negative, settings, batch.streams, batch.stops)
 
     # x_{t-1} <- LDM{x_t}, with gradient
     prediction = guided(parts, x.latents, x.t, cond, negative, settings.guidance)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from imagereward_ext.diffusion.checkpoint import file_digest
-from imagereward_ext.diffusion.lora import switched_off
+from imagereward_ext.diffusion.lora import folded, switched_off
 from imagereward_ext.diffusion.requirements import require_training_packages
 from imagereward_ext.diffusion.sampling import generate, generate_latents
 from imagereward_ext.errors import ImageRewardError
@@ -368,8 +368,9 @@ class Training:
         def made() -> list[Tensor]:
             own = [texts[row] for row in share]
             cond, negative = session.encodings.with_negative(own, self.config.guidance)
-            made = generate_latents(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
-            return [latents.cpu() for latents in made]
+            with folded(session.parts):
+                made = generate_latents(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
+                return [latents.cpu() for latents in made]
 
         with torch.no_grad():
             if self.config.method == "raft":
@@ -438,8 +439,9 @@ class Training:
             [session.checked[row] for row in rows], self.config.guidance
         )
         seeds = [self.config.seed + row for row in rows]
-        made = generate(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
-        return [pixels.float().cpu() for pixels in made]
+        with folded(session.parts):
+            made = generate(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
+            return [pixels.float().cpu() for pixels in made]
 
     def _images_of_the_base(self) -> Tensor:
         """Make the base's images again after a resume (only the main process needs them)."""

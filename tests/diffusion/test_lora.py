@@ -70,6 +70,33 @@ def test_switched_off_is_the_base_and_comes_back_after_an_error(family, tmp_path
     assert parts.trainable()
 
 
+def test_folded_in_they_say_the_same_and_the_base_comes_back_untouched(tmp_path):
+    parts = trained(tiny_parts(tmp_path))
+    tuned = prediction(parts)
+    weights = [(p, p.data.data_ptr(), p.data.clone()) for m in parts.modules() for p in m.parameters()]
+    with pytest.raises(ZeroDivisionError), lora.folded(parts):
+        for _, module in lora.components(parts):
+            assert all(layer.disable_adapters for _, layer in lora.layers(module))
+        torch.testing.assert_close(prediction(parts), tuned, atol=1e-5, rtol=0)
+        _ = 1 / 0
+    assert all(p.data.data_ptr() == place and torch.equal(p, data) for p, place, data in weights)
+    torch.testing.assert_close(prediction(parts), tuned, atol=0, rtol=0)
+    assert parts.trainable()
+
+
+def test_folding_leaves_alone_what_is_switched_off_or_would_be_rounded_away(tmp_path):
+    parts = trained(tiny_parts(tmp_path))
+    with lora.switched_off(parts):
+        base = prediction(parts)
+        with lora.folded(parts):
+            torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
+        torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
+    torch.nn.Module.to(parts.unet, dtype=torch.bfloat16)
+    tuned = prediction(parts)
+    with lora.folded(parts):
+        torch.testing.assert_close(prediction(parts), tuned, atol=0, rtol=0)
+
+
 def test_only_lora_layers_learn_and_they_start_as_nothing(tmp_path):
     state = torch.random.get_rng_state()
     parts = tiny_parts(tmp_path)
