@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,9 +22,15 @@ class ChildError(RuntimeError):
     """A measurement that failed, with the end of what it said."""
 
 
-def measure(python: Path, function: str, threads: int, **arguments: Any) -> Figures:
-    """Call `module:function` of this package in a new process; returns the figures it returns."""
+def measure(
+    python: Path, function: str, threads: int, settings: Mapping[str, str] | None = None, **arguments: Any
+) -> Figures:
+    """Call `module:function` of this package in a new process; returns the figures it returns.
+
+    `settings` are what our own processes have in their environment and a host's does not.
+    """
     environment = {
+        **(settings or {}),
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": str(threads),

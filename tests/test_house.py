@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "imagereward_ext"
 
 # A room may import the rooms listed for it, and nothing else of ours.
-_FILES = {"errors", "storage", "images", "metadata", "selection", "rankings"}
+_FILES = {"errors", "wording", "storage", "images", "metadata", "selection", "rankings"}
 _MODELS = _FILES | {"scorers", "weights", "residency"}
 _TRAINED = _MODELS | {"diffusion"}
 _USE_CASES = _TRAINED | {"refl", "reward_training", "evaluation"}
 ALLOWED = {
     "errors": set(),
+    "wording": set(),
     "storage": set(),
     "images": _FILES,
     "metadata": _FILES,

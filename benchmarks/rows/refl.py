@@ -6,12 +6,17 @@ from benchmarks.bench import Bench, Line, Row, least
 from benchmarks.children import alternate, middle
 from benchmarks.children import measure as child
 from benchmarks.refl_tasks import PARTS
+from imagereward_ext.residency import LARGE_PAGES
 
 
 def measure(bench: Bench) -> Row:
     scorer, rounds, threads = str(bench.scorer), bench.small(2, 1), bench.threads
-    sides = {"ours": lambda: child(bench.ours, "refl_tasks:our_step", threads, scorer=scorer, rounds=rounds,
-                                   pixels=bench.small(512, 64))}  # fmt: skip
+    sides = {
+        name: lambda checkpointing=checkpointing: child(
+            bench.ours, "refl_tasks:our_step", threads, LARGE_PAGES, scorer=scorer, rounds=rounds, pixels=bench.small(512, 64),
+            checkpointing=checkpointing)
+        for name, checkpointing in (("ours", False), ("ours checkpointed", True))
+    }  # fmt: skip
     if (peer_python := bench.peer) is not None:
         for name, frozen in (("peer", True), ("peer unfrozen", False)):
             sides[name] = lambda frozen=frozen: child(
@@ -41,6 +46,9 @@ def measure(bench: Bench) -> Row:
             "GB",
         )
     )
+    checkpointed = found["ours checkpointed"]
+    row.lines.append(Line("ours with gradient checkpointing, which every memory preset turns on",
+                          f"{bench.seconds(checkpointed, 'step'):.2f} s, {middle(checkpointed, 'peak_mb') / 1000:.2f} GB"))  # fmt: skip
     if unfrozen := found.get("peer unfrozen"):
         row.lines.append(Line("the peer with the scorer left unfrozen, as its SDXL LoRA trainer does", "",
                               f"{bench.seconds(unfrozen, 'step'):.2f} s, {middle(unfrozen, 'peak_mb') / 1000:.2f} GB"))  # fmt: skip

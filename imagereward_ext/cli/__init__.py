@@ -20,6 +20,7 @@ from imagereward_ext.cli.exit_codes import ALL_GOOD, BAD_USAGE, SOME_FAILED, STO
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.stopping import Stopped
 from imagereward_ext.errors import ImageRewardError, UsageError
+from imagereward_ext.residency import LARGE_PAGES
 
 PROGRAM = "python -m imagereward_ext"
 COMMANDS = ("score", "rank", "filter", "info", "models", "train-reward", "train", "compare", "evaluate")
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     _make_output_safe()
+    os.environ.update({**LARGE_PAGES, **os.environ})
     if not arguments:
         print(_overview(), file=sys.stderr)
         return BAD_USAGE

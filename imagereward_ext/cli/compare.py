@@ -92,11 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     _settings(arguments, model.resolution)
     for path in arguments.loras:
         read_lora(path, model)
+    scorers = {name: _score(arguments, name) for name in arguments.scorer or [DEFAULT]}
     parts = _load(arguments)
     settings = _settings(
         arguments, parts.config.resolution
     )  # a Stable Diffusion 2 file tells it only when tried
-    scorers = {name: _score(arguments, name) for name in arguments.scorer or [DEFAULT]}
     images = arguments.output / "images" if arguments.keep_images else None
     trials = run_trials(parts, candidates, prompts, settings, scorers, images, progress=_Bar())
     report = trials_report(trials, settings, arguments.base.stem)

@@ -11,6 +11,7 @@ from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.progress import progress_bar
 from imagereward_ext.cli.scorer_options import add_weights_options, positive
 from imagereward_ext.errors import UsageError
+from imagereward_ext.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +137,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     names, weights = _names_and_weights(arguments.scorer)
     items, without_prompt = calibrate.own_images(arguments.folder, arguments.prompt)
     if without_prompt:
-        say(f"{without_prompt:,} images carry no prompt and are left out (give one with --prompt)")
+        say(f"Left out {counted(without_prompt, 'image')} without a prompt (give one with --prompt)")
     scorers = _open(arguments, names)
     scores = _score(arguments, items, scorers)
     print(calibrate.measures_table(calibrate.measure(scores)).text())

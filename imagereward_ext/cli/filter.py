@@ -10,7 +10,7 @@ from pathlib import Path
 from imagereward_ext.cli import relocation
 from imagereward_ext.cli.exit_codes import ALL_GOOD, SOME_FAILED
 from imagereward_ext.cli.image_options import add_image_options, add_scoring_options, chosen_images
-from imagereward_ext.cli.messages import counted, say
+from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.output import Results, add_output_options
 from imagereward_ext.cli.scorer_options import add_scorer_options, positive
 from imagereward_ext.cli.scoring import COLUMNS, Outcome, Request, failures, score_files
@@ -18,6 +18,7 @@ from imagereward_ext.cli.stopping import reporting_stops
 from imagereward_ext.errors import ImageError, UsageError
 from imagereward_ext.metadata.score_mark import rounded
 from imagereward_ext.selection import kept
+from imagereward_ext.wording import counted
 
 HELP = "keep the images above a limit or the best few, move the others away"
 DESCRIPTION = """\

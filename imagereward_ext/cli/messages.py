@@ -18,8 +18,3 @@ def shorten(text: str, length: int = 60) -> str:
     if len(text) <= length:
         return text
     return text[:length].rsplit(" ", 1)[0].rstrip(" ,") + " …"
-
-
-def counted(number: int, noun: str) -> str:
-    """Write a number of things: 1 image, 1,200 images."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.image_options import chosen_prompt
-from imagereward_ext.cli.messages import counted, say, shorten
+from imagereward_ext.cli.messages import say, shorten
 from imagereward_ext.cli.progress import progress_bar
 from imagereward_ext.cli.scorer_options import load_chosen_scorer
 from imagereward_ext.cli.stopping import reporting_stops
@@ -21,6 +21,7 @@ from imagereward_ext.images import open_image
 from imagereward_ext.metadata import records
 from imagereward_ext.metadata.records import ImageRecord
 from imagereward_ext.metadata.score_mark import ScoreMark
+from imagereward_ext.wording import counted
 
 if TYPE_CHECKING:
     from PIL import Image

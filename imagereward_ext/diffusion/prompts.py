@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.wording import counted
 
 LONGEST = 500  # words; the text encoders read about 60, so more is not a prompt but another kind of file
 
@@ -26,7 +27,9 @@ def read_prompts(path: Path, least: int = 1) -> list[str]:
     prompts = _from_json(path, content) if path.suffix.lower() == ".json" else content.splitlines()
     prompts = [prompt.strip() for prompt in prompts if prompt.strip()]
     if len(prompts) < least:
-        raise PromptError(f"{path} holds {len(prompts)} prompts; at least {least} are needed, one per line")
+        raise PromptError(
+            f"{path} holds {counted(len(prompts), 'prompt')}; at least {least} are needed, one per line"
+        )
     for number, prompt in enumerate(prompts, start=1):
         if len(prompt.split()) > LONGEST:
             words = len(prompt.split())

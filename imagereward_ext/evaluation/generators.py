@@ -17,6 +17,7 @@ from imagereward_ext.evaluation.report import Report, Table
 from imagereward_ext.evaluation.scoring import Item, Scores
 from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS, Interval, mean_interval, spearman
 from imagereward_ext.images import SUFFIXES
+from imagereward_ext.wording import counted
 
 _FILE = re.compile(r"(?P<prompt>.+)_(?P<number>\d+)")
 
@@ -161,7 +162,7 @@ def generators_report(
     first = next(iter(measured.standings.values()))
     introduction = f"{len(first):,} models; each model's score is the mean over its prompts' mean scores."
     if skipped:
-        introduction += f" {skipped:,} images are missing or broken and were left out."
+        introduction += f" {counted(skipped, 'missing or broken image')} left out."
     tables = [
         _standing_table(scorer, standings, human_places) for scorer, standings in measured.standings.items()
     ]

@@ -22,6 +22,7 @@ from imagereward_ext.evaluation.statistics import (
     share_interval,
 )
 from imagereward_ext.rankings import RankedPrompt, count_pairs, without
+from imagereward_ext.wording import counted
 
 KS = (1, 2, 4)
 PEOPLE = "people"
@@ -110,9 +111,9 @@ def measure_preferences(
 
 def preferences_report(measured: Preferences, skipped: int = 0) -> Report:
     """Lay the measurement out."""
-    introduction = f"{measured.prompts:,} prompts, {measured.pairs:,} pairs."
+    introduction = f"{counted(measured.prompts, 'prompt')}, {counted(measured.pairs, 'pair')}."
     if skipped:
-        introduction += f" {skipped:,} images are missing or broken and were left out."
+        introduction += f" {counted(skipped, 'missing or broken image')} left out."
     tables = [_accuracy_table(measured), *([_recall_table(measured)] if measured.full_prompts else [])]
     if len(measured.accuracy) > 1:
         tables += [_agreement_table(measured), _difference_table(measured)]

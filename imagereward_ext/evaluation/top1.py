@@ -13,6 +13,7 @@ from imagereward_ext.evaluation.generators import Generator
 from imagereward_ext.evaluation.report import Report, Table
 from imagereward_ext.evaluation.scoring import Item, Scores
 from imagereward_ext.rankings import RankedPrompt
+from imagereward_ext.wording import counted
 
 _ROWS_ON_A_SHEET = 12
 
@@ -83,9 +84,9 @@ def top1_report(picks: Sequence[Pick], scorers: Sequence[str], skipped: int = 0)
     for number, start in enumerate(range(0, len(picks), _ROWS_ON_A_SHEET), start=1):
         rows = [_row(pick, scorers) for pick in picks[start : start + _ROWS_ON_A_SHEET]]
         sheets[f"Sheet {number}"] = contact_sheet(rows, scorers)
-    introduction = f"{len(picks):,} prompts; a frame marks an image that people liked most."
+    introduction = f"{counted(len(picks), 'prompt')}; a frame marks an image that people liked most."
     if skipped:
-        introduction += f" {skipped:,} images are missing or broken and were left out."
+        introduction += f" {counted(skipped, 'missing or broken image')} left out."
     return Report(
         name="top1",
         title="The image each scorer would pick",

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from imagereward_ext.jobs.order import JobError, Order
+from imagereward_ext.residency import LARGE_PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = "log.txt"
@@ -95,7 +96,7 @@ def device_lock(device: str, folder: Path | None = None) -> Path:
 
 def environment(device: str) -> dict[str, str]:
     """Return the environment of the process: the engine takes the first GPU it sees, so show it only ours."""
-    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    env = {**LARGE_PAGES, **os.environ, "PYTHONIOENCODING": "utf-8"}
     if gpu := _visible_gpu(device):
         env["CUDA_VISIBLE_DEVICES"] = gpu
     return env

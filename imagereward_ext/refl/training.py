@@ -369,7 +369,9 @@ class Training:
             own = [texts[row] for row in share]
             cond, negative = session.encodings.with_negative(own, self.config.guidance)
             with folded(session.parts):
-                made = generate_latents(session.parts, cond, negative, session.settings, seeds, self.micro_batch)
+                made = generate_latents(
+                    session.parts, cond, negative, session.settings, seeds, self.micro_batch
+                )
                 return [latents.cpu() for latents in made]
 
         with torch.no_grad():

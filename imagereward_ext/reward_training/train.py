@@ -26,6 +26,7 @@ from imagereward_ext.reward_training.learner import Learner, Standard
 from imagereward_ext.reward_training.loop import Loop, Outcome, Watch
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
 from imagereward_ext.reward_training.run_folder import RunFolder
+from imagereward_ext.wording import counted
 
 Report = Callable[[str], None]
 _ENOUGH_HELD_OUT = 100
@@ -94,7 +95,7 @@ def train_reward(
         _tell_skipped(sets.skipped, folder, say)
     loop.accelerator.wait_for_everyone()
     say(
-        f"{len(sets.training):,} prompts with {count_pairs(sets.training):,} pairs to learn from, "
+        f"{counted(len(sets.training), 'prompt')} with {counted(count_pairs(sets.training), 'pair')} to learn from, "
         f"{len(sets.validation):,} with {count_pairs(sets.validation):,} held out; {loop.steps:,} updates"
     )
     outcome = loop.train()
@@ -195,7 +196,7 @@ def _tell_skipped(skipped: Sequence[Problem], folder: RunFolder, say: Report) ->
     if not skipped:
         return
     path = folder.write_skipped([f"{problem.image}: {problem.reason}" for problem in skipped])
-    say(f"Skipped {len(skipped):,} images that are missing or broken; they are listed in {path}")
+    say(f"Skipped {counted(len(skipped), 'image')} missing or broken; they are listed in {path}")
 
 
 def _cases(prompts: Sequence[RankedPrompt]) -> list[Case]:

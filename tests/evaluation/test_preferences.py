@@ -90,7 +90,7 @@ def test_the_report_in_all_its_forms(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert accuracy in report.text()
     assert f"| good | {accuracy}" in text
-    assert "2 images are missing or broken" in text
+    assert "2 missing or broken images left out" in text
     for line in text.splitlines():
         if line.startswith("!["):
             assert (page.parent / line.split("(")[1].rstrip(")")).is_file()

@@ -85,7 +85,8 @@ def test_every_image_has_a_seed_of_its_own(world):
     assert first != second
 
 
-def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, capsys):
+def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "_load", lambda arguments: pytest.fail("the checkpoint was loaded first"))
     folder, base, lora = world
     prompts = str(folder / "held-out.txt")
     cases = {
@@ -94,6 +95,14 @@ def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, capsys):
         "is a LoRA": [str(lora), str(lora), "--prompts", prompts],
         "cannot be read": [str(base), str(lora), "--prompts", str(folder / "none.txt")],
         "choose one of ddpm": [str(base), str(lora), "--prompts", prompts, "--sampler", "euler"],
+        "no scorer is called 'nonsense'": [
+            str(base),
+            str(lora),
+            "--prompts",
+            prompts,
+            "--scorer",
+            "nonsense",
+        ],
         "name each once": [str(base), str(lora), str(lora), "--prompts", prompts],
     }
     for words, arguments in cases.items():

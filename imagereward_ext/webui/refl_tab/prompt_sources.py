@@ -12,6 +12,7 @@ from imagereward_ext.errors import ImageRewardError, UsageError
 from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS
 from imagereward_ext.metadata import records
 from imagereward_ext.storage import write_text
+from imagereward_ext.wording import counted
 
 TYPED, FILE, THEME, OUTPUTS = "typed below", "from a file", "a built-in set", "of my own images"
 SOURCES = (TYPED, FILE, THEME, OUTPUTS)
@@ -105,5 +106,5 @@ def _newest(folders: Iterable[Path]) -> list[Path]:
 
 def _enough(prompts: list[str], place: str) -> list[str]:
     if len(prompts) < FEWEST:
-        raise UsageError(f"{place} holds {len(prompts)} prompts; at least {FEWEST} are needed")
+        raise UsageError(f"{place} holds {counted(len(prompts), 'prompt')}; at least {FEWEST} are needed")
     return prompts

@@ -23,6 +23,7 @@ from imagereward_ext.jobs.runs import Run
 from imagereward_ext.jobs.trainer import Trainer
 from imagereward_ext.webui.refl_tab import desktop, form, handover, health, prompt_sources, verdict
 from imagereward_ext.webui.service import Service, service
+from imagereward_ext.wording import counted
 
 _RUN_PICTURE = re.compile(r"samples/step-\d{6}/\d{2}\.png|comparison/comparison-[a-z-]+\.png")
 _PROMPT_FIELDS = {
@@ -444,7 +445,7 @@ def _preset(free: float) -> str:
 def _plan_text(plan: Mapping[str, Any]) -> str:
     fit = plan["fit"]
     hours = plan["seconds"] * plan["updates"] / 3600
-    time = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.0f} minutes"
+    time = f"{hours:.1f} hours" if hours >= 1 else counted(max(1, round(hours * 60)), "minute")
     return (
         f"{plan['trained']:,} trained parameters, {plan['updates']:,} updates of {plan['images']} images at "
         f"{plan['width']}x{plan['height']}, {fit['micro_batch']} at a time; about {time} ({plan['seconds']:.1f} s per "
