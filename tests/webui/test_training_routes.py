@@ -18,7 +18,7 @@ from imagereward_ext.hosts import Checkpoint
 from imagereward_ext.jobs import order as order_module
 from imagereward_ext.jobs import process, runs
 from imagereward_ext.jobs.order import Order
-from imagereward_ext.webui.refl_tab import desktop, prompt_sources, routes
+from imagereward_ext.webui.refl_tab import desktop, form, prompt_sources, routes
 from imagereward_ext.webui.refl_tab.training import Training
 from tests.webui.services import make_service
 
@@ -101,6 +101,21 @@ def test_start_watch_stop_resume_report_and_delete(client, world):
     assert "no before/after report" in report.json()["detail"]
     assert call(client, "delete", name="run").json()["state"] == "deleted"
     assert client.get("/imagereward/v1/train/runs").json() == {"runs": []}
+
+
+def test_the_schema_says_what_every_route_does_and_takes(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    operations = {path.rsplit("/", 1)[1]: next(iter(way.values())) for path, way in paths.items()}
+    assert set(operations) == {
+        *"status runs report picture plan start stop resume compare delete folder".split()
+    }
+    assert len({operation["description"] for operation in operations.values()}) == len(operations)
+    assert [p["name"] for p in operations["picture"]["parameters"] if p["required"]] == ["run", "file"]
+    schema = operations["start"]["requestBody"]["content"]["application/json"]["schema"]
+    assert (list(schema["properties"]), schema["required"]) == (form.names(), ["name"])
+    assert schema["properties"]["strength"]["enum"] == list(form.STRENGTHS)
+    documented = {name: field["default"] for name, field in schema["properties"].items()}
+    assert call(client, "plan", **documented).json()["detail"] == call(client, "plan").json()["detail"]
 
 
 def test_bad_input_is_422_with_one_line(client):

@@ -86,6 +86,21 @@ def names() -> list[str]:
     return [*OWN, *SIMPLE, *(setting.name for group in advanced().values() for setting in group)]
 
 
+def schema() -> dict[str, dict[str, Any]]:
+    """Describe every field as OpenAPI does, in the tab's order."""
+    spelled = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    fields: dict[str, Field | Setting] = {**OWN, **engine_settings()}
+    return {
+        name: {
+            "type": spelled[type(fields[name].default)],
+            "description": f"{fields[name].label}: {fields[name].help}",
+            "default": fields[name].default,
+            **({"enum": list(fields[name].choices)} if fields[name].choices else {}),
+        }
+        for name in names()
+    }
+
+
 def strength_values(strength: str) -> dict[str, Any]:
     """Return the settings that a strength stands for."""
     if strength not in STRENGTHS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -33,37 +34,115 @@ def add(app: FastAPI, service: Service, training: Training) -> None:
     guard = [
         Depends(credential_check(service, lambda request: _from_the_tab(request, training), closed=login))
     ]
-    reading: dict[str, Callable[..., Any]] = {
-        "status": lambda q: training.status(q.get("run", ""), _int(q, "starts", -1), _int(q, "position", 0)),
-        "runs": lambda q: {"runs": training.runs()},
-        "report": lambda q: training.report(q.get("run", "")),
-        "picture": lambda q: FileResponse(training.picture(q.get("run", ""), q.get("file", ""))),
-    }
-    doing: dict[str, Callable[[Answer], Answer]] = {
-        "plan": training.plan,
-        "start": lambda body: _run(training.start(body)),
-        "stop": lambda body: _run(training.stop(_name(body), body.get("now") is True)),
-        "resume": lambda body: _run(training.resume(_name(body))),
-        "compare": lambda body: _run(training.compare(_name(body), body.get("fields", {}))),
-        "delete": lambda body: _done(training.delete, _name(body), "deleted"),
-        "folder": lambda body: _done(training.open_folder, _name(body), "open"),
-    }
-    for name, work in reading.items():
+    for route in _reading(training):
         app.add_api_route(
-            f"{PREFIX}/{name}",
-            _reader(work, training),
+            f"{PREFIX}/{route.name}",
+            _reader(route.work, training),
             methods=["GET"],
             dependencies=guard,
             response_model=None,
+            name=f"train_{route.name}",
+            description=route.about,
+            openapi_extra=_query(route),
         )
-    for name, work in doing.items():
+    for route in _doing(training):
         app.add_api_route(
-            f"{PREFIX}/{name}",
-            _doer(work, training),
+            f"{PREFIX}/{route.name}",
+            _doer(route.work, training),
             methods=["POST"],
             dependencies=guard,
             response_model=None,
+            name=f"train_{route.name}",
+            description=route.about,
+            openapi_extra=_json_body(route),
         )
+
+
+@dataclass(frozen=True)
+class _Route:
+    """What a route does, and what it takes, as OpenAPI spells it."""
+
+    name: str
+    work: Callable[[Any], Any]
+    about: str
+    takes: Answer = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+
+def _reading(training: Training) -> list[_Route]:
+    run = _text("a run's name")
+    return [
+        _Route(
+            "status",
+            lambda q: training.status(q.get("run", ""), _int(q, "starts", -1), _int(q, "position", 0)),
+            "Tell the state of every run; of one of them (the one at work, if none is named) its events and the end of its log.",
+            {
+                "run": run,
+                "starts": _whole("`starts` of the answer before: the same run goes on from `position`"),
+                "position": _whole("`position` of the answer before: only later events are told"),
+            },
+        ),
+        _Route("runs", lambda q: {"runs": training.runs()}, "List the runs, newest first."),
+        _Route("report", lambda q: training.report(q.get("run", "")), "Tell a run's comparison of before and after.",
+               {"run": run}, ("run",)),
+        _Route("picture", lambda q: FileResponse(training.picture(q.get("run", ""), q.get("file", ""))),
+               "Give a picture that `status` or `report` names.", {"run": run, "file": _text("its name")}, ("run", "file")),
+    ]  # fmt: skip
+
+
+def _doing(training: Training) -> list[_Route]:
+    from imagereward_ext.webui.refl_tab import form
+
+    fields = form.schema()
+    name = {"name": _text("a run's name")}
+    now = {
+        "now": {"type": "boolean", "description": "end it without waiting for its update", "default": False}
+    }
+    again = {
+        "fields": {
+            "type": "object",
+            "properties": fields,
+            "description": "which prompts, and how many of them",
+        }
+    }
+    return [
+        _Route("plan", training.plan, "Estimate what a training would take, without starting it.", fields),
+        _Route("start", lambda body: _run(training.start(body)), "Start a training, or put it into the queue. What is not "
+               "given keeps its default.", fields, ("name",)),
+        _Route("stop", lambda body: _run(training.stop(_name(body), body.get("now") is True)),
+               "Let a run finish its update, save and end.", name | now, ("name",)),
+        _Route("resume", lambda body: _run(training.resume(_name(body))), "Let a run go on.", name, ("name",)),
+        _Route("compare", lambda body: _run(training.compare(_name(body), body.get("fields", {}))),
+               "Make images before and after again, with other prompts.", name | again, ("name",)),
+        _Route("delete", lambda body: _done(training.delete, _name(body), "deleted"),
+               "Remove a run. A LoRA that was copied into the LoRA folder stays.", name, ("name",)),
+        _Route("folder", lambda body: _done(training.open_folder, _name(body), "open"),
+               "Open a run's folder on the screen of the machine that the WebUI runs on.", name, ("name",)),
+    ]  # fmt: skip
+
+
+def _text(about: str) -> Answer:
+    return {"type": "string", "description": about}
+
+
+def _whole(about: str) -> Answer:
+    return {"type": "integer", "description": about}
+
+
+def _query(route: _Route) -> Answer:
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in route.required, "schema": schema}
+            for name, schema in route.takes.items()
+        ]
+    }
+
+
+def _json_body(route: _Route) -> Answer:
+    schema: Answer = {"type": "object", "properties": route.takes}
+    if route.required:
+        schema["required"] = list(route.required)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _reader(work: Callable[..., Any], training: Training) -> Callable[..., Any]:
