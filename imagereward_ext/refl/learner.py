@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.refl.loss_scale import LossScale
 from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.run_folder import RunError
-
-FIRST_SCALE = 2.0**16
-SMALLEST_SCALE = 2.0**-10  # below it fp16 cannot hold the gradients whatever the scale
 
 
 class DivergedError(ImageRewardError):
@@ -32,7 +30,7 @@ class Learner:
         self.parameters = list(parameters)
         self.clip = clip
         self.optimiser = _optimiser(self.parameters, rate, decay, eight_bit)
-        self.scaler = _scaler(half)
+        self.scale = LossScale(half)
         self.zero()
 
     def zero(self) -> None:
@@ -42,22 +40,27 @@ class Learner:
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of a part of the loss."""
-        self.scaler.scale(loss).backward()
+        (loss * self.scale.value).backward()  # type: ignore[no-untyped-call]
 
     def step(self, processes: Processes) -> float:
-        """Average over the processes, clip and step. Returns the norm of the gradient before clipping."""
+        """Add up over the processes, clip and step. Returns the norm of the gradient before clipping.
+
+        Gradients that overflowed in fp16 leave the step out; the next one tries a smaller scale.
+        """
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        processes.sum([parameter.grad for parameter in self.parameters if parameter.grad is not None])
-        self.scaler.unscale_(self.optimiser)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        processes.sum(gradients)
+        self.scale.unscale(gradients)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.clip))
-        if not math.isfinite(norm) and not self.scaler.is_enabled():
-            raise DivergedError("the gradient is not finite")
-        self.scaler.step(self.optimiser)  # leaves out a step whose fp16 gradients overflowed
-        self.scaler.update()
-        if self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
-            raise DivergedError("the gradient is not finite at any loss scale")
+        if math.isfinite(norm):
+            self.optimiser.step()
+            self.scale.went_well()
+        else:
+            self.scale.overflowed()
+            if self.scale.exhausted:
+                raise DivergedError("the gradient is not finite")
         self.zero()
         return norm
 
@@ -66,7 +69,7 @@ class Learner:
         content = {
             "parameters": [parameter.detach().cpu() for parameter in self.parameters],
             "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scale": self.scale.state_dict(),
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -77,8 +80,7 @@ class Learner:
         content = self._content(folder)
         self._fill(content["parameters"])
         self.optimiser.load_state_dict(content["optimiser"])
-        if content["scaler"]:
-            self.scaler.load_state_dict(content["scaler"])
+        self.scale.load_state_dict(content.get("scale", {}))
 
     def read_weights(self, folder: Path) -> None:
         """Read the weights of another state, to be exported."""
@@ -114,10 +116,3 @@ def _optimiser(
         )
         return optimiser
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-
-
-def _scaler(half: bool) -> Any:
-    """Return a loss scaler that does nothing unless asked: a reward weight of 1e-3 underflows in fp16."""
-    if hasattr(torch.amp, "GradScaler"):
-        return torch.amp.GradScaler("cuda", init_scale=FIRST_SCALE, enabled=half)
-    return torch.cuda.amp.GradScaler(init_scale=FIRST_SCALE, enabled=half)
