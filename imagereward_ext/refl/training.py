@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -75,8 +76,9 @@ def train(config: TrainingConfig, load: LoadScorer, report: Report) -> Outcome:
     if processes.main:
         folder = RunFolder.create(config)
         checkpoint = Path(config.checkpoint).expanduser()
-        facts = {"checkpoint_sha256": file_digest(checkpoint), "model": model_facts(session.parts.config),
-                 "fit": kept_facts(session.fit), "processes": processes.count}  # fmt: skip
+        facts = {"checkpoint_sha256": file_digest(checkpoint), "prompts_sha256": _digest(prompts),
+                 "model": model_facts(session.parts.config), "fit": kept_facts(session.fit),
+                 "processes": processes.count}  # fmt: skip
         folder.write_config(config, facts)
     processes.wait()
     return Training(session, folder, processes, report).run()
@@ -95,6 +97,10 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
         raise RunError(
             f"{config.checkpoint} is not the checkpoint this run began with: bring the same file back"
         )
+    if _digest(prompts) != facts.get("prompts_sha256"):
+        raise RunError(
+            f"{config.prompts} does not hold the prompts this run began with: bring the same ones back"
+        )
     session = load_session(
         config,
         prompts,
@@ -106,6 +112,10 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
     training = Training(session, folder, processes, report)
     training.restore()
     return training.run()
+
+
+def _digest(prompts: list[str]) -> str:
+    return hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
 
 
 def _check_writable_name(config: TrainingConfig, processes: Processes) -> None:

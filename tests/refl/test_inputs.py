@@ -110,6 +110,15 @@ def test_an_existing_run_is_not_overwritten_and_keeps_its_settings(tmp_path):
         resume(runs, "run", {"rank": 16}, load_taste, silent)
     with pytest.raises(ImageRewardError, match="there is no run"):
         resume(runs, "other", {}, load_taste, silent)
+    prompts = tmp_path / "prompts.txt"
+    held = prompts.read_text()
+    prompts.write_text("one more\n" + held)
+    with pytest.raises(ImageRewardError, match="not hold the prompts this run began with"):
+        resume(runs, "run", {}, load_taste, silent)
+    prompts.write_text(held + "\n\n")
+    assert resume(runs, "run", {}, load_taste, silent).step == 1, (
+        "the prompts are the same, the file need not be"
+    )
     checkpoint = tmp_path / "model" / "tiny.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes() + b" ")
     with pytest.raises(ImageRewardError, match="not the checkpoint this run began with"):
