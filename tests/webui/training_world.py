@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from imagereward_ext.webui.refl_tab import form
 from tests.hosting import ROOT, Client, RunningHost, running_host
 from tests.tiny import make_tiny_scorer_folder
 
 OURS = ("watched", "nicer", "victim", "gone", "early", "late", "refl-1")
 """The runs of these tests: an earlier round may have left them in a host that is not ours."""
 
+CHECKPOINT = os.environ.get("WEBUI_CHECKPOINT", form.LOADED)
+"""With $WEBUI_URL: a small checkpoint of that host's list to train, where the loaded one is too large for it."""
+
 FIELDS = {
+    "checkpoint": CHECKPOINT,
     "prompt_source": "typed below", "prompt_text": "a red fox\na blue house\na green tree\na white cat",
     "scorers": os.environ.get("WEBUI_SCORER", "tiny"), "judge": "other", "batch": 2, "steps": 4, "first_step": 2, "last_step": 3, "updates": 12,
     "check_every": 2, "check_images": 2, "shown_images": 1, "save_every": 1, "compare": 2, "guard": False,
