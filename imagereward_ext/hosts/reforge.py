@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from modules import sd_models
 
+from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts.a1111 import A1111, allow_loading, hold_loading
 from imagereward_ext.residency import return_memory
 
@@ -18,6 +23,7 @@ class ReForge(A1111):
         from ldm_patched.modules import model_management
 
         hold_loading()
+        hand_refusals_on()
         data = sd_models.model_data
         if data.sd_model is not None:
             sd_models.unload_model_weights(data.sd_model)
@@ -25,6 +31,7 @@ class ReForge(A1111):
         data.sd_model = None
         data.was_loaded_at_least_once = True  # as in AUTOMATIC1111
         model_management.unload_all_models()
+        forget_results()
         model_management.soft_empty_cache(force=True)
         return_memory()
 
@@ -32,3 +39,42 @@ class ReForge(A1111):
         """Load the checkpoint again, now."""
         allow_loading()
         sd_models.load_model(sd_models.select_checkpoint(), forced_reload=True)
+
+
+def forget_results() -> None:
+    """Let go of the checkpoint as the answer of a task: of the one at the start, which nobody fetches, and the last."""
+    from modules_forge import main_thread
+
+    for task in list(main_thread.finished_list):
+        if isinstance(task.result, torch.nn.Module):
+            task.result = None
+    main_thread.run_and_wait_result(lambda: None)
+
+
+def hand_refusals_on() -> None:
+    """Let the page say why a generation was refused.
+
+    Its generations run in one thread, which prints an error and gives None back; then the page tells of that None.
+    """
+    from modules_forge import main_thread
+
+    own = main_thread.run_and_wait_result
+    if getattr(own, "_imagereward", False):
+        return
+
+    def run_and_wait_result(work: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        refusals: list[ImageRewardError] = []
+
+        def attempt() -> Any:
+            try:
+                return work(*arguments, **more)
+            except ImageRewardError as error:
+                refusals.append(error)
+
+        answer = own(attempt)
+        if refusals:
+            raise refusals[0]
+        return answer
+
+    run_and_wait_result._imagereward = True  # type: ignore[attr-defined]
+    main_thread.run_and_wait_result = run_and_wait_result

@@ -238,6 +238,8 @@ def test_hires_fix_for_half_of_the_images_costs_at_most_two_thirds(webui):
         pytest.skip("this host has no meter")
     hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Lanczos", "denoising_strength": 0.7}
     hires |= {"steps": 10, "hr_additional_modules": ["Use same choices"]}
+    # Both passes with guidance, as AUTOMATIC1111 makes them: others guide the second for this alone.
+    hires |= {"cfg_scale": 7, "hr_cfg": 7}
     limit = half_way(webui, steps=10)
     meter(webui)
     webui.txt2img(**{**FIVE, **hires}, **chosen(limit=limit, filter_low=True))

@@ -3,13 +3,15 @@
 It runs in the demo host and in a real WebUI alike (put `tests/webui/companions` among its extensions).
 """
 
+import weakref
 from copy import copy
 
 import gradio as gr
 from modules import script_callbacks, scripts, shared
 from modules.processing import Processed, StableDiffusionProcessingImg2Img, process_images
 
-METER = shared.__dict__.setdefault("_companions_meter", {"work": 0, "unet": None})  # survives "Reload UI"
+NOTHING = {"work": 0, "unet": lambda: None}
+METER = shared.__dict__.setdefault("_companions_meter", NOTHING)  # survives "Reload UI"
 
 
 class Wildcards(scripts.Script):
@@ -147,10 +149,10 @@ def started(demo, app):
         told = {"work": METER["work"], "painted": METER.get("painted", 0)}
         METER.update(work=0, painted=0)
         network = unet()
-        if network is not METER["unet"] and hasattr(network, "register_forward_pre_hook"):
+        if network is not METER["unet"]() and hasattr(network, "register_forward_pre_hook"):
             network.register_forward_pre_hook(measure)
-            METER["unet"] = network
-        return told if METER["unet"] is not None else {**told, "work": None}
+            METER["unet"] = weakref.ref(network)  # it must not keep a network that the host lets go of
+        return told if METER["unet"]() is not None else {**told, "work": None}
 
     app.add_api_route("/companions/meter", work, methods=["POST"])
 
