@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from imagereward_ext.jobs import lock as lock_module
 from imagereward_ext.jobs.lock import Lock, holder
 
 
@@ -49,6 +53,39 @@ def test_looking_does_not_keep_anybody_from_taking(tmp_path):
     path.touch()
     for _ in range(200):
         assert holder(path) is None
-    started = time.monotonic()
-    assert Lock(path).take({})
-    assert time.monotonic() - started < 1
+    assert Lock(path).take({}, patience=0)
+
+
+def test_a_look_is_not_taken_for_the_holder_by_another_look(tmp_path):
+    """What a dead process wrote stands there still: its number must never be told as that of a living one."""
+    path = tmp_path / "lock"
+    lock = Lock(path)
+    assert lock.take({"name": "dead"})
+    lock.release()
+    with ThreadPoolExecutor(4) as looks:
+        assert set(looks.map(lambda _: str(holder(path)), range(2000))) == {"None"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such lock here")
+def test_a_look_of_another_process_is_no_holder_either(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text('{"pid": 1}')
+    with path.open("rb+") as file:
+        assert lock_module._lock(file, shared=True)
+        assert holder(path) is None
+        assert not Lock(path).take({}, patience=0)
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    path, lock = tmp_path / "run" / "lock", lock_module._lock
+
+    def removed_before(file, shared=False):
+        monkeypatch.setattr(lock_module, "_lock", lock)
+        shutil.rmtree(path.parent)
+        return lock(file, shared)
+
+    monkeypatch.setattr(lock_module, "_lock", removed_before)
+    late = Lock(path)
+    assert late.take({"name": "late"})
+    assert holder(path)["name"] == "late", "others see it"
+    assert not Lock(path).take({}, patience=0)
