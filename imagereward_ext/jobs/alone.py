@@ -40,8 +40,8 @@ def _hold(held: ExitStack, path: Path, folder: Path | None, refusal: str) -> Non
 
 def _remove_if_nothing_came(folders: list[Path]) -> None:
     """A run that was refused before it began leaves no folders behind."""
-    if folders and [entry.name for entry in folders[0].iterdir()] == [RUN_LOCK]:
-        with suppress(OSError):  # Windows, while the lock is held
+    with suppress(OSError):  # Windows, while the lock is held; or somebody has removed them meanwhile
+        if folders and [entry.name for entry in folders[0].iterdir()] == [RUN_LOCK]:
             (folders[0] / RUN_LOCK).unlink()
             for folder in folders:
                 folder.rmdir()

@@ -103,10 +103,10 @@ def environment(device: str) -> dict[str, str]:
 
 
 def _visible_gpu(device: str) -> str:
-    """Return what the machine calls a GPU that this process calls cuda:N; "" for other devices."""
+    """Return what the machine calls a GPU that this process calls cuda:N, or cuda alone; "" for other devices."""
     kind, _, number = device.partition(":")
-    if kind != "cuda" or not number.isdigit():
+    if kind != "cuda":
         return ""
     visible = [gpu.strip() for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu.strip()]
-    index = int(number)
+    index = int(number or 0)
     return visible[index] if index < len(visible) else str(index)

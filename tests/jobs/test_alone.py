@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 
 import pytest
@@ -85,9 +86,19 @@ def test_a_run_at_work_is_not_begun_again(tmp_path):
         pytest.fail("both hold the run")  # pragma: no cover
 
 
+def test_a_run_whose_folder_is_removed_ends_with_its_own_error(tmp_path):
+    with pytest.raises(ZeroDivisionError), alone(tmp_path / "run", None):
+        shutil.rmtree(tmp_path / "run")
+        _ = 1 / 0
+
+
 def test_one_gpu_has_one_lock_whatever_it_is_called(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 1")
     second = device_lock("cuda:1", tmp_path)
     assert environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "1"
+    only = device_lock("cuda", tmp_path)  # accelerate's word for it in a lone process
+    assert environment("cuda")["CUDA_VISIBLE_DEVICES"] == "3"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert device_lock("cuda:1", tmp_path) == second != device_lock("cuda:0", tmp_path)
+    assert device_lock("cuda:3", tmp_path) == only
+    assert device_lock("cuda", tmp_path) == device_lock("cuda:0", tmp_path)
