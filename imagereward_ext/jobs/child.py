@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,14 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
     if order is None:
         print(f"{folder} holds no order", flush=True)
         return 2
+    _signals.came = False
+    signal.signal(signal.SIGTERM, _on_signal)  # first: whoever sees who has the lock may send one
     run_lock = Lock(folder / RUN_LOCK)
     if not run_lock.take({"name": order.name}):
         print(f"The run {order.name} is already running.", flush=True)
         return 3
     if follow:
         _end_with_the_webui(folder / STOP)
-    signal.signal(signal.SIGTERM, _stop_at_once)  # the engine answers signals itself while it trains
     lock = Lock(device_lock)
     if not lock.take({"name": order.name}):
         ending, code = (
@@ -74,7 +76,8 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
 
 def _train(order: Order) -> tuple[dict[str, Any], int]:
     try:
-        return _ended(_engine(order)), 0
+        with _nothing_to_lose(order.folder / STOP):
+            return _ended(_engine(order)), 0
     except _StoppedWhileLoadingError:
         return {"ending": "asked", "reason": "stopped before the first update"}, 0
     except ImageRewardError as error:
@@ -134,12 +137,12 @@ def _engine(order: Order) -> Any:
 
 def _compare(order: Order) -> int:
     """Make images with and without the LoRA; whatever happens here, the training's own ending stands."""
-    _has_trained.clear()
-    return_memory()  # the trained model has gone, and the comparison loads it as a WebUI would
-    _say("comparing before and after")
     try:
-        # By name: the command line stands above this room, and reads its own arguments.
-        code = int(import_module("imagereward_ext.cli").main(["compare", *_comparison(order)]))
+        with _nothing_to_lose(order.folder / STOP):
+            _say("comparing before and after")
+            return_memory()  # the trained model has gone, and the comparison loads it as a WebUI would
+            # By name: the command line stands above this room, and reads its own arguments.
+            code = int(import_module("imagereward_ext.cli").main(["compare", *_comparison(order)]))
     except _StoppedWhileLoadingError:
         _say("the comparison was stopped")
         return 0
@@ -193,7 +196,7 @@ def report(event: dict[str, Any]) -> None:
     """Write an event of the engine as a line of the log."""
     kind = event.get("kind")
     if kind != "note":
-        _has_trained.set()
+        _signals.end_at_once = False  # from the first figure on there is something to keep
     if kind == "update":
         _say(f"update {event['step']}: reward {event.get('reward', 0):.3f}, {event.get('seconds', 0):.1f} s")
     elif kind == "check":
@@ -230,13 +233,32 @@ class _StoppedWhileLoadingError(BaseException):
     """Not an Exception, so that no library between here and there takes it for a failure of its own."""
 
 
-_has_trained = threading.Event()
-"""Set from the engine's first figure on. A signal that comes after its last one finds nothing left to end, and must
-not keep the ending from being written."""
+@dataclass
+class _Signals:
+    """What is known of them; plain values, since a handler may interrupt itself."""
+
+    came: bool = False
+    end_at_once: bool = False
 
 
-def _stop_at_once(number: int, frame: object) -> None:
-    if not _has_trained.is_set():
+_signals = _Signals()
+
+
+@contextmanager
+def _nothing_to_lose(stop_file: Path) -> Iterator[None]:
+    """Let a signal end at once what is done within the block, or whoever asked before it."""
+    _signals.end_at_once = True
+    try:
+        if _signals.came or stop_file.exists():
+            raise _StoppedWhileLoadingError
+        yield
+    finally:
+        _signals.end_at_once = False
+
+
+def _on_signal(number: int, frame: object) -> None:
+    _signals.came = True
+    if _signals.end_at_once:
         raise _StoppedWhileLoadingError
 
 

@@ -274,8 +274,7 @@ class Trainer:
         time.sleep(SECONDS_BEFORE_THE_SIGNAL)
         with suppress(JobError):
             asked = self.run(name)
-            if pid is None:  # its process began meanwhile, or never
-                pid = asked.pid if asked.state == runs.STOPPING else None
+            pid = pid or asked.pid  # its process began meanwhile, or never
             if pid is None:
                 return
             patience = max(SECONDS_AFTER_THE_SIGNAL, UPDATES_AFTER_THE_SIGNAL * (asked.seconds or 0))
@@ -289,7 +288,7 @@ class Trainer:
                     return
                 with suppress(OSError):
                     (self.folder / name / STOP).touch()  # a resumed run takes an old one away when it begins
-                if not signalled:
+                if run.state == runs.STOPPING and not signalled:  # one that has its lock answers signals
                     process.terminate(pid)
                     signalled = True
                 time.sleep(LOOK_SECONDS)

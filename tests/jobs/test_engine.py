@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs import child, runs
 from imagereward_ext.jobs.order import Order
 from imagereward_ext.jobs.trainer import Trainer
@@ -125,6 +126,58 @@ def test_a_lora_of_a_stopped_run_stays_that_somebody_wants(resumed, why):
         order, "run-000004.safetensors" if why == "same step" else "run-000012.safetensors"
     )
     assert lora_names(loras) == ["run-000004", "run-000012"]
+
+
+@pytest.fixture
+def signals():
+    """A signal that nobody answers is none, and the process's own way to answer comes back."""
+    before = signal.signal(signal.SIGTERM, lambda *arguments: None)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def outcome(order):
+    return json.loads((order.folder / "outcome.json").read_text())
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_that_comes_before_the_engine_begins_is_not_forgotten(trained, monkeypatch, tmp_path):
+    trained.write()
+    take = child.Lock.take
+
+    def signalled(lock, about):
+        signal.raise_signal(signal.SIGTERM)
+        return take(lock, about)
+
+    monkeypatch.setattr(child.Lock, "take", signalled)
+    monkeypatch.setattr(child, "_engine", lambda order: pytest.fail("the engine began"))
+    assert child.main(trained.folder, tmp_path / "device.lock", follow=False) == 0
+    assert outcome(trained) == {"ending": "asked", "reason": "stopped before the first update"}
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_signal_after_the_engine_has_failed_does_not_hide_why(trained, monkeypatch, tmp_path):
+    trained.write()
+    write = child._write_outcome
+
+    def fails(order):
+        raise ImageRewardError("no checkpoint")
+
+    def signalled(folder, ending):
+        signal.raise_signal(signal.SIGTERM)
+        write(folder, ending)
+
+    monkeypatch.setattr(child, "_engine", fails)
+    monkeypatch.setattr(child, "_write_outcome", signalled)
+    assert child.main(trained.folder, tmp_path / "device.lock", follow=False) == 1
+    assert outcome(trained) == {"ending": "failed", "reason": "no checkpoint"}
+
+
+def test_a_training_that_was_asked_to_stop_in_its_last_update_compares_nothing(trained, monkeypatch, capsys):
+    monkeypatch.setattr("imagereward_ext.cli.main", lambda arguments: pytest.fail("it compares"))
+    (trained.folder / child.STOP).touch()
+    assert child._compare(trained) == 0
+    assert "the comparison was stopped" in capsys.readouterr().out
 
 
 def test_a_comparison_that_is_stopped_is_not_called_done(trained, monkeypatch, capsys):

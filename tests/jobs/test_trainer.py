@@ -147,6 +147,19 @@ def test_stop_while_it_still_loads_ends_it_too(world):
     assert "before the first update" in stopped.reason
 
 
+def test_stop_while_its_process_starts_is_no_end_without_a_word(world, monkeypatch):
+    """On a busy machine Python alone takes longer to start than the stop file gets before the signal."""
+    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0)
+    monkeypatch.setattr(process, "_START", "import time; time.sleep(1.5); " + process._START)
+    world.trainer.start(world.order())
+    deadline = time.monotonic() + PATIENCE
+    while world.trainer.run("run").pid is None:
+        assert time.monotonic() < deadline
+    world.trainer.stop("run")
+    stopped = world.until("run", runs.STOPPED, runs.KILLED, runs.FINISHED)
+    assert (stopped.state, stopped.reason) == (runs.STOPPED, "stopped before the first update")
+
+
 def test_a_signal_after_the_last_update_does_not_keep_the_ending_from_being_written(world):
     """Stop is a file first and a signal two seconds later: the engine may have answered the file by then."""
     world.trainer.start(world.order(signal_late=True))
