@@ -71,7 +71,7 @@ def bad_inputs(folder):
     yield "no prompts", {"prompts": ""}, "--prompts"
     yield "missing prompts", {"prompts": str(folder / "none.txt")}, "cannot be read"
     yield "empty prompts", {"prompts": write("empty.txt", "\n \n")}, "holds 0 prompts; at least 2"
-    yield "one prompt", {"prompts": write("one.txt", "a cat\n")}, "holds 1 prompts; at least 2"
+    yield "one prompt", {"prompts": write("one.txt", "a cat\n")}, "holds 1 prompt; at least 2"
     yield (
         "10,000 words",
         {"prompts": write("long.txt", "a cat\n" + "word " * 10_000)},

@@ -166,7 +166,7 @@ def problems(training, **values):
         ({"judge": "nobody"}, "judge", "there is no scorer 'nobody'"),
         ({"scorers": []}, "scorers", "choose at least one scorer"),
         ({"checkpoint": "x"}, "checkpoint", "there is no checkpoint 'x'"),
-        ({"prompt_text": "one"}, "prompt_text", "holds 1 prompts"),
+        ({"prompt_text": "one"}, "prompt_text", "holds 1 prompt"),
         ({"theme": "x", "prompt_source": "a built-in set"}, "theme", "no set of prompts 'x'"),
     ],
 )
@@ -512,7 +512,7 @@ def test_the_users_images_give_their_prompts_once_and_plain(training, service, t
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"prompt_source": "typed below", "prompt_text": "only one"}, "holds 1 prompts; at least 2"),
+        ({"prompt_source": "typed below", "prompt_text": "only one"}, "holds 1 prompt; at least 2"),
         ({"prompt_source": "from a file", "prompt_file": "../secret.txt"}, "no prompt file '../secret.txt'"),
         ({"prompt_source": "of my own images"}, "your outputs folder holds 0 prompts"),
         ({"theme": "nothing"}, "no set of prompts 'nothing'"),
