@@ -77,7 +77,6 @@ class RunFolder:
         run = cls(Path(output).expanduser() / name)
         if not run.config_file.is_file():
             raise RunError(f"there is no run {run.path} to resume")
-        run.stop_file.unlink(missing_ok=True)
         return run
 
     def write_config(self, config: TrainingConfig, facts: Mapping[str, Any]) -> None:

@@ -92,6 +92,8 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
     stored, facts = folder.read_config()
     config = resumed_config(stored, given)
     processes = Processes(config.cpu)
+    if processes.main:
+        folder.stop_file.unlink(missing_ok=True)  # of an earlier start
     prompts = read_inputs(config)
     if file_digest(Path(config.checkpoint).expanduser()) != facts.get("checkpoint_sha256"):
         raise RunError(

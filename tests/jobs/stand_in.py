@@ -27,7 +27,7 @@ def engine(order):
         (folder / "states").mkdir()
         (folder / "config.json").write_text(json.dumps({"config": dict(order.config)}))
     else:
-        (folder / "stop").unlink(missing_ok=True)  # as RunFolder.open does
+        (folder / "stop").unlink(missing_ok=True)  # as the engine does
     step = max((int(path.name[5:]) for path in (folder / "states").glob("step-*")), default=0)
     with StopRequest(folder / "stop") as stop:
         while step < order.config["updates"] and not stop:

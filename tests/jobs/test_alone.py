@@ -77,6 +77,19 @@ def test_what_an_earlier_start_in_the_webui_said_of_its_end_is_over(tmp_path, tr
     assert runs.read_run(tmp_path / "runs/run").state == runs.FINISHED
 
 
+def test_a_refused_resume_takes_nothing_from_the_run_at_work(tmp_path, trained):
+    assert trained()[0] == 0
+    stop, outcome = tmp_path / "runs/run/stop", tmp_path / "runs/run/outcome.json"
+    with alone(tmp_path / "runs/run", None):
+        stop.touch()
+        outcome.touch()
+        code, said = trained("--resume", "--name", "run", "--updates", "2")
+    assert code != 0
+    assert "is at work already (run, process " in said
+    assert stop.exists(), "somebody has asked it to end"
+    assert outcome.exists()
+
+
 def test_a_run_at_work_is_not_begun_again(tmp_path):
     with (
         alone(tmp_path / "run", None),
