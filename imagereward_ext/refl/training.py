@@ -99,7 +99,7 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
         raise RunError(
             f"{config.checkpoint} is not the checkpoint this run began with: bring the same file back"
         )
-    if _digest(prompts) != facts.get("prompts_sha256"):
+    if facts.get("prompts_sha256") not in (None, _digest(prompts)):  # None: begun before it was kept
         raise RunError(
             f"{config.prompts} does not hold the prompts this run began with: bring the same ones back"
         )

@@ -115,6 +115,11 @@ def test_an_existing_run_is_not_overwritten_and_keeps_its_settings(tmp_path):
     prompts.write_text("one more\n" + held)
     with pytest.raises(ImageRewardError, match="not hold the prompts this run began with"):
         resume(runs, "run", {}, load_taste, silent)
+    config = tmp_path / "runs" / "run" / "config.json"
+    facts = json.loads(config.read_text())
+    config.write_text(json.dumps({key: facts[key] for key in facts if key != "prompts_sha256"}))
+    assert resume(runs, "run", {}, load_taste, silent).step == 1, "a run of before this was kept"
+    config.write_text(json.dumps(facts))
     prompts.write_text(held + "\n\n")
     assert resume(runs, "run", {}, load_taste, silent).step == 1, (
         "the prompts are the same, the file need not be"
