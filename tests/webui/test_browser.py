@@ -281,9 +281,9 @@ def test_reuse_seed_takes_the_seed_of_the_image_that_is_shown(page, webui):
 
 
 def test_the_hires_button_replaces_an_image_and_its_score(page, webui):
-    if "stealth_pnginfo_option" in webui.get("/sdapi/v1/options"):
-        # Forge's button cannot encode an image with the alpha channel in which Forge hides its parameters.
-        webui.settings(stealth_pnginfo_option="None")
+    # Forge's button cannot encode an image with the alpha channel in which Forge hides its parameters; nor reForge's.
+    hiding = {"stealth_pnginfo_option", "stealth_pnginfo_opt"} & webui.get("/sdapi/v1/options").keys()
+    webui.settings(**dict.fromkeys(hiding, "None"))
     webui.settings(imagereward_always_score=True)
     generate(page, count=2)
     wait_for_badges(page, 2)
@@ -321,7 +321,9 @@ def test_batch_img2img_scores_every_picture(page, webui, tmp_path):
         )
     open_tab(page, "img2img")
     page.locator("#mode_img2img button", has_text="Batch").first.click()
-    page.locator("#img2img_batch_source button", has_text="From directory").first.click()
+    source = page.locator("#img2img_batch_source button", has_text="From directory")
+    if source.count():  # reForge knows no other
+        source.first.click()
     for name, folder in {"input": "in", "output": "out"}.items():
         field = page.locator(f"#img2img_batch_{name}_dir textarea").first
         field.fill(str(tmp_path / folder))
