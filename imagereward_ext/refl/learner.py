@@ -69,7 +69,7 @@ class Learner:
         content = {
             "parameters": [parameter.detach().cpu() for parameter in self.parameters],
             "optimiser": self.optimiser.state_dict(),
-            "scale": self.scale.state_dict(),
+            "scaler": self.scale.state_dict(),
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -80,7 +80,7 @@ class Learner:
         content = self._content(folder)
         self._fill(content["parameters"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.scale.load_state_dict(content.get("scale", {}))
+        self.scale.load_state_dict(content.get("scaler", {}))
 
     def read_weights(self, folder: Path) -> None:
         """Read the weights of another state, to be exported."""

@@ -46,10 +46,10 @@ class LossScale:
             self.value, self._steps = self.value * 2, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"scale": self.value, "steps": self._steps} if self.enabled else {}
+        """Return what a resumed run needs, in the words of PyTorch's scaler, which earlier runs have used."""
+        return {"scale": self.value, "_growth_tracker": self._steps} if self.enabled else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         if self.enabled and state:
-            self.value, self._steps = float(state["scale"]), int(state.get("steps", 0))
+            self.value, self._steps = float(state["scale"]), int(state["_growth_tracker"])

@@ -89,3 +89,18 @@ def test_the_scale_grows_again_after_a_long_time_and_goes_with_the_state(monkeyp
     step(again, again.parameters[0].sum())
     assert again.scale.value == FIRST
     assert LossScale(False).state_dict() == {}
+
+
+def test_a_state_of_pytorchs_own_scaler_goes_on_where_it_was(tmp_path):
+    learner(True).write(tmp_path)
+    state = torch.load(tmp_path / "learner.pt", weights_only=True)
+    earlier = {"scale": 512.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
+    torch.save(
+        state | {"scaler": earlier | {"_growth_tracker": loss_scale.STEPS_TO_GROW - 1}},
+        tmp_path / "learner.pt",
+    )
+    found = learner(True)
+    found.read(tmp_path)
+    assert found.scale.value == 512
+    step(found, found.parameters[0].sum())
+    assert found.scale.value == 1024
