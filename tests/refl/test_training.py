@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from imagereward_ext.diffusion import lora
 from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
+from imagereward_ext.refl import algorithm
 from imagereward_ext.refl import training as training_module
 from imagereward_ext.refl.config import ConfigError
 from imagereward_ext.refl.learner import Learner
@@ -164,6 +166,15 @@ def test_a_run_killed_between_two_states_resumes_from_the_older_one(reference):
     outcome = resume(str(folder / "runs"), "killed", {}, load_taste, silent)
     same(whole, outcome, atol=0)
     assert [e["step"] for e in events(outcome, "update")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("changes", [{}, {"text_encoder": True, "gradient_checkpointing": True}])
+def test_folding_the_lora_in_for_the_roll_out_changes_no_gradient(changes, tmp_path, monkeypatch):
+    settings = {"updates": 2, "kl_weight": 1e-3, **changes}
+    folded = run(tmp_path, "folded", **settings)
+    for module in (algorithm, training_module):
+        monkeypatch.setattr(module, "folded", lambda parts: nullcontext())
+    same(folded, run(tmp_path, "beside", **settings))
 
 
 def test_running_out_of_memory_once_changes_nothing(reference, monkeypatch):
