@@ -307,7 +307,7 @@ def test_ctrl_c_leaves_every_file_whole_and_says_how_far_it_got(tmp_path: Path, 
     first = process.stdout.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 130
     done = len(json.loads(first + out))
     # It may have been stopped between writing, telling and counting.

@@ -250,7 +250,7 @@ def test_stopping_an_update_that_is_stuck_comes_to_an_end_and_the_state_before_i
     monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
     monkeypatch.setattr(trainer_module, "SECONDS_AFTER_THE_SIGNAL", 1.0)
     world.trainer.start(world.order(updates=4, stuck_after=2))
-    appear(world, "stuck")
+    appear(world, "run/stuck")
     assert world.trainer.stop("run").state == runs.STOPPING
     killed = world.until("run", runs.KILLED)
     assert killed.reason == "it did not answer for 1 seconds and was ended"
@@ -394,21 +394,23 @@ trainer = Trainer(Path(runs), lambda o: None, lambda o: None, Path({str(world.fo
 config = {{"name": "run", "output": runs, "updates": 30, "hold_after": 2}}
 trainer.start(Order(config, survive={survive}))
 trainer.start(Order({{"name": "later", "output": runs, "updates": 1}}))
-time.sleep(60)
+time.sleep({PATIENCE})
 """
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    webui = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    appear(world, "later/order.json")
+    appear(world)
+    return webui
 
 
-def appear(world, file="events.jsonl"):
+def appear(world, file="run/events.jsonl"):
     deadline = time.monotonic() + PATIENCE
-    while not (world.folder / "runs/run" / file).exists():
+    while not (world.folder / "runs" / file).exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_a_run_ends_with_the_webui_however_that_ends(world):
     webui = webui_that_starts(world, survive=False)
-    appear(world)
     webui.kill()
     webui.wait()
     stopped = world.until("run", runs.STOPPED)
@@ -419,7 +421,6 @@ def test_a_run_ends_with_the_webui_however_that_ends(world):
 
 def test_a_run_that_may_survive_is_found_again_and_watched(world):
     webui = webui_that_starts(world, survive=True)
-    appear(world)
     webui.kill()
     webui.wait()
     assert world.until("run", runs.RUNNING)
@@ -434,7 +435,6 @@ def test_a_run_that_may_survive_is_found_again_and_watched(world):
 
 def test_an_orphan_can_be_stopped(world):
     webui = webui_that_starts(world, survive=True)
-    appear(world)
     webui.kill()
     webui.wait()
     restarted = world.new_trainer()
@@ -518,7 +518,7 @@ def test_the_pipe_to_the_webui_ends_a_process_that_takes_too_long(tmp_path, monk
     child._end_with_the_webui(tmp_path / "stop", lambda code: ended.set())
     assert not ended.wait(0.2)
     os.close(write)
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE)
     assert (tmp_path / "stop").exists(), "it was asked before it was ended"
 
 

@@ -248,13 +248,13 @@ def test_the_command_trains_and_stops_when_asked(tmp_path):
         [sys.executable, "-c", program, "--config", str(tmp_path / "config.json")], env=environment
     )
     log = tmp_path / "runs" / "run" / "events.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (log.exists() and '"update"' in log.read_text()):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(240) == 130
     last = [json.loads(line) for line in log.read_text().splitlines()][-1]
     assert (last["kind"], last["ending"]) == ("end", "asked")
     state = log.parent / "states" / f"step-{last['step']:06d}"

@@ -556,21 +556,27 @@ def test_two_processes_are_one(family, reference, tmp_path):
     import sys
 
     folder, whole = reference
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
-                                "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}  # fmt: skip
-    command = [sys.executable, "-m", "tests.refl.two_processes", str(folder)]
-    running = [
-        subprocess.Popen(
-            command, env=environment | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True
-        )
-        for rank in ("0", "1")
-    ]
-    for process in running:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors[-3000:]
+    with (
+        socket.socket() as place
+    ):  # kept until they end: bound, so that nobody else is given this port meanwhile
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        port = str(place.getsockname()[1])
+        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2",
+                                    "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}  # fmt: skip
+        command = [sys.executable, "-m", "tests.refl.two_processes", str(folder)]
+        running = [
+            subprocess.Popen(
+                command,
+                env=environment | {"RANK": rank, "LOCAL_RANK": rank},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in ("0", "1")
+        ]
+        for process in running:
+            _, errors = process.communicate(timeout=600)
+            assert process.returncode == 0, errors[-3000:]
     path = folder / "runs" / "two" / "two-000003.safetensors"
     a, b = weights(whole), read_tensors(path)
     for key in a:

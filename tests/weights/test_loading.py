@@ -184,7 +184,7 @@ def start_download(hub: Hub, folder: Path) -> subprocess.Popen[str]:
 
 def test_two_processes_at_once_download_once(hub: Hub, tmp_path: Path) -> None:
     both = [start_download(hub, tmp_path / "home") for _ in range(2)]
-    outputs = [process.communicate(timeout=60) for process in both]
+    outputs = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert {out.strip() for out, _ in outputs} == {str(tmp_path / "home" / "named.pt")}
     assert (tmp_path / "home" / "named.pt").read_bytes() == hub.files["somebody/tiny/tiny.pt"]
@@ -196,7 +196,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(hub: Hub, tmp_path:
     hub.break_after = 12_000_000  # the client writes in pieces of 10 MB
     for _ in range(3):
         process = start_download(hub, tmp_path / "home")
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert Path(out.strip()).read_bytes() == hub.files["somebody/tiny/tiny.pt"]
     assert hub.ranges, "nothing was resumed"
@@ -205,7 +205,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(hub: Hub, tmp_path:
 def test_a_hub_that_cannot_be_reached_ends_in_one_line_of_advice(hub: Hub, tmp_path: Path) -> None:
     hub.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
     process = start_download(hub, tmp_path / "home")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     last = err.strip().splitlines()[-1]
     assert process.returncode == 1
     for part in (
