@@ -171,6 +171,7 @@ def our_step(
     with tempfile.TemporaryDirectory() as folder:
         parts = random_parts(Path(folder), shape, device, choose_type(on, precision))
     place(parts, on, choose_type(on, precision))
+    parts.keep_less()
     lora.inject(parts, lora.LoraShape(), 0)
     if checkpointing:
         parts.checkpoint_gradients()

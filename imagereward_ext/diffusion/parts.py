@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from imagereward_ext.diffusion import text
 from imagereward_ext.diffusion.checkpoint import CheckpointError
+from imagereward_ext.diffusion.lean import make_lean
 from imagereward_ext.diffusion.model_config import ModelConfig
 from imagereward_ext.diffusion.schedule import NoiseSchedule, Sampler, SamplerName
 from imagereward_ext.diffusion.text import Conditioning, TextEncoder
@@ -131,6 +132,11 @@ class DiffusionParts:
     def trainable(self) -> list[nn.Parameter]:
         """Return the parameters that learn, in a fixed order."""
         return [p for module in self.modules() for p in module.parameters() if p.requires_grad]
+
+    def keep_less(self) -> None:
+        """Let UNet and decoder keep less for the backward pass; nothing else changes but the names of their layers."""
+        make_lean(self.unet)
+        make_lean(self.vae.decoder)
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations of UNet and VAE in the backward pass: less memory, more time."""

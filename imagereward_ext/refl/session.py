@@ -96,6 +96,7 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
     settings = config.sampling(fitted.resolution)
     parts.latent_shape(settings.height, settings.width)  # refuses odd sizes
     place(parts, processes.device, dtype)
+    parts.keep_less()
     lora.inject(parts, config.lora_shape(), derived_seed(config.seed, "lora"))
     reward = load_mix(config.scorers, load)
     judge = load_mix(config.judge, load) if config.judge and processes.main else None
