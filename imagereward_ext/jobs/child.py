@@ -38,6 +38,8 @@ COMPARED_WEIGHTS = ("0.5", "0.8", "1")
 SECONDS_AFTER_THE_WEBUI = 120.0
 """How long an orphan may take to finish its update and save before it ends without."""
 
+_SECONDS_TO_ASK_AGAIN = 0.5
+
 
 def main(folder: Path, device_lock: Path, follow: bool) -> int:
     """Carry out the order in a run's folder; return the exit code."""
@@ -269,9 +271,11 @@ def _end_with_the_webui(stop_file: Path, end: Callable[[int], None] = os._exit) 
         with suppress(OSError):
             while os.read(sys.stdin.fileno(), 1):
                 pass
-        with suppress(OSError):
-            stop_file.touch()
-        time.sleep(SECONDS_AFTER_THE_WEBUI)
+        ended = time.monotonic()
+        while time.monotonic() - ended < SECONDS_AFTER_THE_WEBUI:
+            with suppress(OSError):
+                stop_file.touch()  # again and again: a resumed run takes an old one away when it begins
+            time.sleep(_SECONDS_TO_ASK_AGAIN)
         end(5)
 
     threading.Thread(target=wait, name="end with the WebUI", daemon=True).start()

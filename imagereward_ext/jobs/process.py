@@ -80,7 +80,10 @@ def kill(pid: int) -> None:
         subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], check=False, capture_output=True)
         return
     with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:  # a training of the command line leads no group
+            os.kill(pid, signal.SIGKILL)
 
 
 def _path(packages: str) -> list[str]:

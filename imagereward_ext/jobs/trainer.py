@@ -167,7 +167,7 @@ class Trainer:
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is at work; for tests and commands."""
         deadline = time.monotonic() + seconds
-        while self._worker is not None and self._worker.is_alive():
+        while self._works():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
@@ -183,8 +183,12 @@ class Trainer:
         replace(order, waiting=True, queued_at=time.time()).write()
         self._ensure_worker()
 
+    def _works(self) -> bool:
+        worker = self._worker  # one look: it may be gone at the next
+        return worker is not None and worker.is_alive()
+
     def _ensure_worker(self) -> None:
-        if self._worker is None or not self._worker.is_alive():
+        if not self._works():
             self._worker = threading.Thread(target=self._work, name="imagereward training", daemon=True)
             self._worker.start()
 

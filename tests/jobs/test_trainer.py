@@ -522,6 +522,43 @@ def test_the_pipe_to_the_webui_ends_a_process_that_takes_too_long(tmp_path, monk
     assert (tmp_path / "stop").exists(), "it was asked before it was ended"
 
 
+def test_an_orphan_that_takes_the_stop_file_away_is_asked_again(tmp_path, monkeypatch):
+    """A resumed run does so when it begins: it is an old one's, for all it knows."""
+    read, write = os.pipe()
+    stop, ended = tmp_path / "stop", threading.Event()
+    monkeypatch.setattr(child, "_SECONDS_TO_ASK_AGAIN", 0.01)
+    monkeypatch.setattr(sys, "stdin", os.fdopen(read))
+    child._end_with_the_webui(stop, lambda code: ended.set())
+    os.close(write)
+    deadline = time.monotonic() + child.SECONDS_AFTER_THE_WEBUI
+    for _ in range(3):
+        while not stop.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        stop.unlink()
+    monkeypatch.setattr(child, "SECONDS_AFTER_THE_WEBUI", 0)
+    assert ended.wait(PATIENCE)
+
+
+@pytest.mark.skipif(process.WINDOWS, reason="groups are POSIX's")
+def test_a_training_of_the_command_line_is_ended_too_though_it_leads_no_group():
+    training = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    assert os.getpgid(training.pid) != training.pid
+    try:
+        process.kill(training.pid)
+        assert training.wait(PATIENCE) == -signal.SIGKILL
+    finally:
+        training.kill()
+
+
+def test_waiting_bears_a_worker_that_ends_between_two_looks(tmp_path, monkeypatch):
+    looks = iter([threading.current_thread()])
+    monkeypatch.setattr(
+        Trainer, "_worker", property(lambda trainer: next(looks, None), lambda *_: None), raising=False
+    )
+    assert Trainer(tmp_path, lambda order: None, lambda order: None).wait(PATIENCE)
+
+
 def test_on_windows_a_training_has_a_console_of_its_own(tmp_path):
     """Whoever closes the WebUI's console window would end it there and then, without saving."""
     flags = "import subprocess; subprocess.CREATE_NEW_PROCESS_GROUP, subprocess.CREATE_NO_WINDOW = 0x200, 0x8000000\n"
