@@ -102,7 +102,7 @@ def _draft_job(job: Any, drafts: Plan, service: Service) -> Any:
     small.enable_hr = small.restore_faces = False  # faces are restored once, in the full size
     small.do_not_save_samples = True
     small.extra_generation_params = dict(job.extra_generation_params)
-    small.scripts = WithoutImageHooks(job.scripts, service)
+    small.scripts = without_image_hooks(job.scripts, service)
     setattr(small, PLAN_MARK, drafts)
     return small
 
@@ -131,22 +131,19 @@ def _hires_job(job: Any, plan: Plan, entry: Entry, service: Service) -> Any:
     return large
 
 
-class WithoutImageHooks:
-    """The host's script runner, except that only our own scoring sees finished images."""
+def without_image_hooks(runner: Any, service: Service) -> Any:
+    """Copy the host's script runner, except that only our own scoring sees finished images.
 
-    def __init__(self, runner: Any, service: Service) -> None:
-        self._runner = runner
-        self._service = service
+    A copy is what other scripts can take for the host's own, and copy again.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
+    def leave_alone(p: Any, image: Any) -> None:
+        return None
 
-    def postprocess_image(self, p: Any, pp: Any) -> None:
-        """Leave the image alone."""
+    def score(p: Any, pp: Any) -> None:
+        scoring.score_image(p, pp.image, service)
 
-    def postprocess_maskoverlay(self, p: Any, ppmo: Any) -> None:
-        """Leave the masks alone."""
-
-    def postprocess_image_after_composite(self, p: Any, pp: Any) -> None:
-        """Score the small image."""
-        scoring.score_image(p, pp.image, self._service)
+    quiet = copy(runner)
+    quiet.postprocess_image = quiet.postprocess_maskoverlay = leave_alone
+    quiet.postprocess_image_after_composite = score
+    return quiet
