@@ -7,6 +7,7 @@ scenarios with its own scripts, with Dynamic Prompts if that is installed, and w
 from __future__ import annotations
 
 import os
+import re
 import threading
 
 import pytest
@@ -155,6 +156,19 @@ def test_painted_images_are_filtered_as_usual(webui):
     painter = with_companion("Companion face painter", True)
     answer = webui.txt2img(**FIVE, **painter, **chosen(keep_best=1))
     assert len(answer.images) == 1 and aligned(answer)
+    assert [path.parent.name == "rejected" for path in webui.files()].count(True) == 3
+
+
+def test_what_a_painter_saves_besides_has_no_score_and_stays(webui):
+    need(webui, "Companion face painter")
+    webui.settings(samples_filename_pattern="[seed]-[imagereward]")
+    painter = {"Companion face painter": {"args": [True, True]}}
+    answer = webui.txt2img(**FIVE, alwayson_scripts={**painter, **always_on(keep_best=1)})
+    assert aligned(answer)
+    besides = [path for path in webui.files() if path.stem.endswith("-before")]
+    assert len(besides) == 4 and not any(path.parent.name == "rejected" for path in besides)
+    assert not any("ImageReward" in Image.open(path).info["parameters"] for path in besides)
+    assert all(re.fullmatch(r"\d+-4[0-3]-before", path.stem) for path in besides), "a name without score"
     assert [path.parent.name == "rejected" for path in webui.files()].count(True) == 3
 
 

@@ -7,8 +7,8 @@ import weakref
 from copy import copy
 
 import gradio as gr
-from modules import script_callbacks, scripts, shared
-from modules.processing import Processed, StableDiffusionProcessingImg2Img, process_images
+from modules import images, script_callbacks, scripts, shared
+from modules.processing import Processed, StableDiffusionProcessingImg2Img, create_infotext, process_images
 
 NOTHING = {"work": 0, "unet": lambda: None}
 METER = shared.__dict__.setdefault("_companions_meter", NOTHING)  # survives "Reload UI"
@@ -46,22 +46,32 @@ class FacePainter(scripts.Script):
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img):
-        return [gr.Checkbox(False, label="Paint", elem_id=self.elem_id("paint"))]
+        return [
+            gr.Checkbox(False, label="Paint", elem_id=self.elem_id("paint")),
+            gr.Checkbox(False, label="Save the image before", elem_id=self.elem_id("save-before")),
+        ]
 
-    def postprocess_image(self, p, pp, paint):
+    def postprocess_image(self, p, pp, paint, save_before):
         if not paint or getattr(p, "_ad_inner", False) or shared.state.interrupted or shared.state.skipped:
             return
         if p.batch_index == 0:
             p.scripts.postprocess(copy(p), Processed(p, [], p.seed, ""))
-        prompts = {name: list(getattr(p, name)) for name in ("prompts", "all_prompts")}
+        before = copy(pp.image)
         pp.image = process_images(self.inner_job(p, pp.image)).images[0]
+        if save_before:
+            self.save(p, before)
         if p.batch_index == p.batch_size - 1:
             again = copy(p)
             p.scripts.before_process(again)
             p.scripts.process(again)
-        for name, value in prompts.items():
-            setattr(p, name, value)
         METER["painted"] = METER.get("painted", 0) + 1
+
+    def save(self, p, image):
+        """Under the image's own seed, with the parameters of the job's first one, while the image is being made."""
+        text = create_infotext(p, p.all_prompts, p.all_seeds, p.all_subseeds)
+        index = p.iteration * p.batch_size + p.batch_index
+        seed, prompt = p.all_seeds[index], p.all_prompts[index]
+        images.save_image(image, p.outpath_samples, "", seed, prompt, info=text, p=p, suffix="-before")
 
     def inner_job(self, p, image):
         job = StableDiffusionProcessingImg2Img(
@@ -82,8 +92,8 @@ class FacePainter(scripts.Script):
             do_not_save_samples=True,
             do_not_save_grid=True,
         )
-        job.scripts, job.script_args = p.scripts, p.script_args  # with our own scoring in it
-        job._ad_inner = True
+        job.scripts, job.script_args = copy(p.scripts), p.script_args  # with our own scoring in it
+        job._ad_inner = job._ad_disabled = True
         return job
 
 
