@@ -16,6 +16,8 @@ from PIL import Image
 from imagereward_ext.metadata import records
 from tests.hosting import encoded
 from tests.webui.test_scenarios import ANSWER, ON, fields, scores
+from tests.webui.test_with_adetailer import CIRCLE, DETECTOR, told
+from tests.webui.test_with_other_scripts import dynamic_prompts
 
 pytestmark = pytest.mark.browser
 
@@ -159,6 +161,24 @@ def test_both_galleries_and_nothing_without_scores(page, webui, tmp_path):
     before = generate(page, count=1, tab="img2img", prompt="a blue sea")
     wait_for_images(page, before, "img2img")
     wait_for_badges(page, 0, "img2img")
+
+
+@pytest.mark.skipif(not DETECTOR, reason="WEBUI_DETECTOR names no detector of ADetailer")
+def test_painted_images_with_every_panel_open(page, webui):
+    webui.settings(imagereward_always_score=True, ad_save_images_before=True)
+    page.locator("#script_txt2img_adetailer_ad_main_accordion .label-wrap").first.click()
+    page.locator("#script_txt2img_adetailer_ad_main_accordion-visible-checkbox").check()
+    page.locator("#script_txt2img_adetailer_ad_model input").first.click()
+    page.locator(f'ul.options li[aria-label="{DETECTOR}"]').locator("visible=true").first.click()
+    page.locator("#imagereward-txt2img-every .label-wrap").first.click()
+    if dynamic_prompts(webui):
+        page.locator("#sddp-dynamic-prompting .label-wrap").first.click()
+    set_number(page, "txt2img_seed", 40)
+    generate(page, count=3, prompt=CIRCLE, steps=10)
+    shown = wait_for_badges(page, 3)
+    saved = [path for path in webui.files() if "-ad-" not in path.stem]
+    assert len(webui.files()) > len(saved), "ADetailer painted"
+    assert [float(text) for text in shown[1:]] == pytest.approx([told(path) for path in saved], abs=0.0051)
 
 
 def test_nothing_runs_while_nothing_changes(page, webui):
