@@ -93,7 +93,8 @@ def _path(packages: str) -> list[str]:
 def device_lock(device: str, folder: Path | None = None) -> Path:
     """Return the lock of a device: one per machine and user, whichever WebUI or command line asks."""
     whose = os.getuid() if hasattr(os, "getuid") else "user"
-    plain = f"cuda-{gpu}" if (gpu := _visible_gpu(device)) else device.replace(":", "-") or "auto"
+    kind = device.partition(":")[0]  # there is one CPU, though of several processes accelerate calls it cpu:0
+    plain = f"cuda-{gpu}" if (gpu := _visible_gpu(device)) else kind or "auto"
     return (folder or Path(tempfile.gettempdir()) / f"imagereward-{whose}") / f"{plain}.lock"
 
 

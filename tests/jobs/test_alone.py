@@ -105,7 +105,7 @@ def test_a_run_whose_folder_is_removed_ends_with_its_own_error(tmp_path):
         _ = 1 / 0
 
 
-def test_one_gpu_has_one_lock_whatever_it_is_called(monkeypatch, tmp_path):
+def test_one_device_has_one_lock_whatever_it_is_called(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 1")
     second = device_lock("cuda:1", tmp_path)
     assert environment("cuda:1")["CUDA_VISIBLE_DEVICES"] == "1"
@@ -115,3 +115,6 @@ def test_one_gpu_has_one_lock_whatever_it_is_called(monkeypatch, tmp_path):
     assert device_lock("cuda:1", tmp_path) == second != device_lock("cuda:0", tmp_path)
     assert device_lock("cuda:3", tmp_path) == only
     assert device_lock("cuda", tmp_path) == device_lock("cuda:0", tmp_path)
+    assert device_lock("cpu:0", tmp_path) == device_lock(
+        "cpu", tmp_path
+    )  # so it is called in several processes
