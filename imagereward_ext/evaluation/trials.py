@@ -157,18 +157,18 @@ def recommended(trials: Trials) -> dict[Path, Candidate | None]:
     """Choose each LoRA's weight: the highest mean win rate over all scorers, None when the base is better.
 
     Every scorer counts the same. A LoRA that only pleases the scorer it was trained on loses with the others, and one
-    that wins narrowly and loses by far is no better than the base.
+    that wins narrowly and loses by far is no better than the base. Of equal win rates the larger gain decides.
     """
     best: dict[Path, Candidate | None] = {}
-    rates: dict[Path, float] = {}
+    worth: dict[Path, tuple[float, float]] = {}
     for candidate in trials.candidates:
         if candidate.lora is None:
             continue
         rate = fmean(trials.wins(candidate.label, scorer).value for scorer in trials.scorers)
         best.setdefault(candidate.lora, None)
         gain = fmean(_gain_in_spreads(trials, candidate.label, scorer) for scorer in trials.scorers)
-        if gain > 0 and rate > rates.get(candidate.lora, 0.5):
-            best[candidate.lora], rates[candidate.lora] = candidate, rate
+        if gain > 0 and rate > 0.5 and (rate, gain) > worth.get(candidate.lora, (0.0, 0.0)):
+            best[candidate.lora], worth[candidate.lora] = candidate, (rate, gain)
     return best
 
 

@@ -127,6 +127,9 @@ def test_the_recommended_weight_is_the_one_all_scorers_like():
     (choice,) = recommended(some_trials(trained=trained, held_out=held_out)).values()
     assert choice is not None
     assert choice.weight == 0.5
+    (choice,) = recommended(some_trials(trained={**trained, "half": [1, 1, 1, 1]})).values()
+    assert choice is not None
+    assert choice.weight == 1.0, "both win always, and this one by more"
     bad = {"base": [0, 0, 0, 0], "half": [-1, -1, -1, -1], "whole": [-1, -1, -1, -1]}
     assert list(recommended(some_trials(trained=trained, held_out=bad, other=bad)).values()) == [None]
 
