@@ -127,7 +127,8 @@ def test_the_recommended_weight_is_the_one_all_scorers_like():
     (choice,) = recommended(some_trials(trained=trained, held_out=held_out)).values()
     assert choice is not None
     assert choice.weight == 0.5
-    (choice,) = recommended(some_trials(trained={**trained, "half": [1, 1, 1, 1]})).values()
+    both_win = {"base": [0, 1, 0, 1], "half": [1, 2, 1, 2], "whole": [3, 4, 3, 4]}
+    (choice,) = recommended(some_trials(trained=both_win)).values()
     assert choice is not None
     assert choice.weight == 1.0, "both win always, and this one by more"
     bad = {"base": [0, 0, 0, 0], "half": [-1, -1, -1, -1], "whole": [-1, -1, -1, -1]}
