@@ -67,7 +67,9 @@ def main(arguments: list[str]) -> int:
                     f"{name}: {'; '.join(f'{line.what} {line.ours}' for line in row.lines) or row.notes[0]}"
                 )
         return 0
-    peer = None if options.without_peer else options.peer or environments.peer()
+    # Measurements start elsewhere; a link to a Python must stay one, or its packages are not found.
+    given = options.peer.absolute() if options.peer else None
+    peer = None if options.without_peer else given or environments.peer()
     data = options.data.resolve()
     scorer = materials.full_scorer(data)
     bench = Bench(
