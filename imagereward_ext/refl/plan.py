@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagereward_ext.diffusion.lean import make_lean
 from imagereward_ext.diffusion.loading import configuration
 from imagereward_ext.diffusion.lora import target_modules
 from imagereward_ext.diffusion.model_config import ModelConfig
@@ -135,6 +136,8 @@ def network_work(model: ModelConfig, height: int, width: int) -> tuple[Work, Wor
         pooled = torch.empty(1, model.text_encoders[-1].projection or 1, dtype=torch.half)
         extra = {"text_embeds": pooled, "time_ids": torch.empty(1, 6, dtype=torch.half)}
         t = torch.empty(1, dtype=torch.long)
+    make_lean(unet)
+    make_lean(vae.decoder)
     added = extra if model.family == "sdxl" else None
     levels = range(len(model.unet["block_out_channels"]))
     return (
@@ -154,7 +157,7 @@ def _count(network: nn.Module, forward: Callable[[], Any], tokens: set[int]) -> 
         # On shapes alone, attention takes the plain path and keeps its matrices; on devices it does not.
         attention = tensor.ndim >= 3 and tensor.shape[-1] == tensor.shape[-2] and tensor.shape[-1] in tokens
         if not attention and not isinstance(tensor, nn.Parameter):
-            kept[id(tensor.untyped_storage())] = tensor
+            kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
     with (

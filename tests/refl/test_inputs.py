@@ -213,6 +213,19 @@ def test_the_plan_counts_exactly_what_is_trained(tmp_path):
         assert make_plan(config).trained == sum(p.numel() for p in parts.trainable())
 
 
+@pytest.mark.parametrize(
+    ("family", "pixels", "least", "most"), [("sd1", 512, 0.8, 0.95), ("sdxl", 1024, 3.2, 3.8)]
+)
+def test_the_plan_counts_a_decoder_that_keeps_a_third(family, pixels, least, most):
+    """In GB at 16 bit. As diffusers has it, 2.79 and 11.1."""
+    from imagereward_ext.diffusion.model_config import known
+    from imagereward_ext.refl.plan import network_work
+
+    unet, decoder = network_work(known(family), pixels, pixels)
+    assert least < decoder.saved < most
+    assert unet.parameters > 8e8
+
+
 def test_the_plan_counts_the_scorers_there_are(tmp_path, tiny_folder):
     """A tiny scorer is not planned for as ImageReward, and a judge takes memory too."""
     tiny, whole = str(tiny_folder), "ImageReward-v1.0"
