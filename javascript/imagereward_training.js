@@ -13,7 +13,7 @@
     const MOST_POINTS = 400; // of a curve; more than a screen shows
     const SVG = "http://www.w3.org/2000/svg";
 
-    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false, lacking: false, away: false};
+    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false, lacking: false, away: false, refreshLater: false};
 
     function app() {
         return typeof gradioApp === "function" ? gradioApp() : document;
@@ -396,7 +396,8 @@
         const known = ["#txt2img_lora_extra_refresh", "#txt2img_extra_refresh"];
         const found = known.map((id) => app().querySelector(id)).find(Boolean);
         if (found && state.away) {
-            reply("While something trains this WebUI has no checkpoint, which its list asks for: refresh it afterwards.");
+            state.refreshLater = true;
+            reply("The LoRA list asks for the checkpoint, which a training has put away: it is read when that has ended.");
             return;
         }
         found?.click();
@@ -433,7 +434,12 @@
             await readReport(run);
             hand(run.name);
         }
-        return answer.runs.some((one) => ALIVE.includes(one.state) || one.state === "waiting");
+        if (state.refreshLater && !state.away) {
+            state.refreshLater = false;
+            refreshLoras();
+        }
+        // A run is finished some moments before its process has ended and the checkpoint may come back.
+        return state.away || answer.runs.some((one) => ALIVE.includes(one.state) || one.state === "waiting");
     }
 
     function take(answer, asked) {
