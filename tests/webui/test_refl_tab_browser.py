@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -192,27 +191,6 @@ def test_a_training_is_watched_found_again_stopped_and_resumed(page, host):
     until_update(page, done + 2)
     page.click("#imagereward-refl-stop")
     until(page, "watched", "stopped")
-
-
-def test_a_page_asks_on_until_the_checkpoint_may_come_back(page, host):
-    """A run is finished some moments before its process has ended; a page that stops asking then refuses for ever."""
-    start(page, "ending", updates=1, compare=0)
-    until(page, "ending", "finished")
-    asked = []
-
-    def still_away(route):
-        asked.append(route.request.url)
-        answer = route.fetch()
-        route.fulfill(response=answer, json={**answer.json(), "away": len(asked) < 4})
-
-    page.route("**/train/status**", still_away)
-    page.reload()
-    open_tab(page, host.url)
-    deadline = time.monotonic() + 60
-    while len(asked) < 4:
-        assert time.monotonic() < deadline, "the page has stopped asking"
-        page.wait_for_timeout(200)
-    page.unroute("**/train/status**")
 
 
 def test_a_finished_training_is_reported_compared_again_and_used(page, host):
