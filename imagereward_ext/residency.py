@@ -6,18 +6,16 @@ everything a person reads goes out as a :class:`Status` or a message.
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagereward_ext.errors import ScoringError
+from imagereward_ext.memory import is_out_of_memory, return_memory
 
 if TYPE_CHECKING:  # executing the WebUI's scripts must not load torch
     from PIL.Image import Image
@@ -25,11 +23,6 @@ if TYPE_CHECKING:  # executing the WebUI's scripts must not load torch
     from imagereward_ext.scorers import Scorer
 
 Report = Callable[[str], None]
-
-
-LARGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
-"""For the environment of a process that is ours alone, before PyTorch first allocates: on Linux, large tensors on the CPU
-come in pages of 2 MB then. The kernel has fewer to hand out: scoring and training took about 7 % less time."""
 
 
 @dataclass(frozen=True)
@@ -260,31 +253,3 @@ def _host_autocast_off(device_type: str) -> AbstractContextManager[object]:
 
 
 _PRECISIONS = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}
-
-
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",  # what Windows says of its main memory
-    "alloc_failed",  # cuBLAS and cuDNN, where the card has nothing left for their own use
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that a device or the computer has no memory left."""
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
-
-
-def return_memory() -> None:
-    """Give freed memory back to the device and to the operating system."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with suppress(
-        OSError, AttributeError
-    ):  # glibc keeps freed arenas until it is asked; others have no such call
-        ctypes.CDLL(None).malloc_trim(0)

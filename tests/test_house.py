@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "imagereward_ext"
 
 # A room may import the rooms listed for it, and nothing else of ours.
-_FILES = {"errors", "wording", "storage", "images", "metadata", "selection", "rankings"}
+_FILES = {"errors", "wording", "storage", "images", "metadata", "selection", "rankings", "memory"}
 _MODELS = _FILES | {"scorers", "weights", "residency"}
 _TRAINED = _MODELS | {"diffusion"}
 _USE_CASES = _TRAINED | {"refl", "reward_training", "evaluation"}
@@ -25,6 +25,7 @@ ALLOWED = {
     "metadata": _FILES,
     "selection": _FILES,
     "rankings": _FILES,
+    "memory": set(),
     "weights": _MODELS,
     "scorers": _MODELS,
     "residency": _MODELS,

@@ -1,13 +1,11 @@
-import os
 import threading
 import time
 
 import pytest
 import torch
 
-from imagereward_ext import residency
 from imagereward_ext.errors import ScoringError
-from imagereward_ext.residency import After, Policy, Residency, Wish, is_out_of_memory, load_from_disk
+from imagereward_ext.residency import After, Policy, Residency, Wish, load_from_disk
 from tests.tiny import make_tiny_scorer_folder, picture
 
 
@@ -239,36 +237,3 @@ def test_many_threads_share_one_scorer(wish):
         thread.join()
     assert len(loads.wishes) == 1
     assert len({tuple(r) for r in results}) == 1 and len(results) == 6
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (oom(), True),
-        (MemoryError(), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
-        (
-            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried"),
-            True,
-        ),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
-        (RuntimeError("shapes do not match"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_what_counts_as_out_of_memory(error, expected):
-    assert is_out_of_memory(error) is expected
-
-
-@pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
-def test_processes_of_our_own_ask_for_large_pages_unless_somebody_decided(given, wanted, monkeypatch):
-    from imagereward_ext.cli import main
-    from imagereward_ext.jobs.process import environment
-
-    (name,) = residency.LARGE_PAGES
-    monkeypatch.setenv(name, given or "")
-    if given is None:
-        monkeypatch.delenv(name)
-    assert environment("cpu")[name] == wanted
-    assert main(["--version"]) == 0
-    assert os.environ[name] == wanted

@@ -6,7 +6,7 @@ from benchmarks.bench import Bench, Line, Row, least
 from benchmarks.children import alternate, middle
 from benchmarks.children import measure as child
 from benchmarks.refl_tasks import PARTS
-from imagereward_ext.residency import LARGE_PAGES
+from imagereward_ext.memory import LARGE_PAGES
 
 
 def measure(bench: Bench) -> Row:

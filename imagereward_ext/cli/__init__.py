@@ -20,7 +20,7 @@ from imagereward_ext.cli.exit_codes import ALL_GOOD, BAD_USAGE, SOME_FAILED, STO
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.stopping import Stopped
 from imagereward_ext.errors import ImageRewardError, UsageError
-from imagereward_ext.residency import LARGE_PAGES
+from imagereward_ext.memory import LARGE_PAGES
 
 PROGRAM = "python -m imagereward_ext"
 COMMANDS = ("score", "rank", "filter", "info", "models", "train-reward", "train", "compare", "evaluate")

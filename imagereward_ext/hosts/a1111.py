@@ -11,7 +11,7 @@ from modules import call_queue, devices, images, processing, sd_models, sd_vae, 
 from modules.paths_internal import data_path, models_path
 
 from imagereward_ext.hosts.base import Checkpoint, Host, Sample
-from imagereward_ext.residency import return_memory
+from imagereward_ext.memory import return_memory
 
 log = logging.getLogger("imagereward")
 

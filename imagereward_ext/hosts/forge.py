@@ -8,7 +8,7 @@ from modules import sd_models, shared
 
 from imagereward_ext.hosts.a1111 import A1111
 from imagereward_ext.hosts.base import Checkpoint
-from imagereward_ext.residency import return_memory
+from imagereward_ext.memory import return_memory
 
 
 class Forge(A1111):

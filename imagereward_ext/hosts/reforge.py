@@ -10,7 +10,7 @@ from modules import sd_models
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts.a1111 import A1111, allow_loading, hold_loading
-from imagereward_ext.residency import return_memory
+from imagereward_ext.memory import return_memory
 
 
 class ReForge(A1111):

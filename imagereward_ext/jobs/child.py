@@ -25,7 +25,7 @@ from typing import Any
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs.lock import Lock
 from imagereward_ext.jobs.order import Order, read_order
-from imagereward_ext.residency import return_memory
+from imagereward_ext.memory import return_memory
 from imagereward_ext.storage import write_text
 
 OUTCOME = "outcome.json"

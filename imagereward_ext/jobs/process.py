@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from imagereward_ext.jobs.order import JobError, Order
-from imagereward_ext.residency import LARGE_PAGES
+from imagereward_ext.memory import LARGE_PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 LOG = "log.txt"

@@ -10,9 +10,9 @@ import torch
 
 from imagereward_ext.diffusion.model_config import Family, ModelConfig
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.memory import is_out_of_memory
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.learner import has_eight_bit
-from imagereward_ext.residency import is_out_of_memory
 
 CPU_MICRO_BATCH = 8
 RESERVE = 0.6  # GB the driver, the context and fragmentation take

@@ -19,6 +19,7 @@ from imagereward_ext.diffusion.lora import folded, switched_off
 from imagereward_ext.diffusion.requirements import require_training_packages
 from imagereward_ext.diffusion.sampling import generate, generate_latents
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.memory import is_out_of_memory, return_memory
 from imagereward_ext.refl import export
 from imagereward_ext.refl.algorithm import ImageBatch, PromptBatch, Terms, denoising, reward_feedback
 from imagereward_ext.refl.checks import Check, Guard, measure
@@ -40,7 +41,6 @@ from imagereward_ext.refl.session import (
     read_inputs,
 )
 from imagereward_ext.refl.stopping import StopRequest
-from imagereward_ext.residency import is_out_of_memory, return_memory
 
 Report = Callable[[dict[str, Any]], None]
 
