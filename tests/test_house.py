@@ -16,7 +16,7 @@ PACKAGE = ROOT / "imagereward_ext"
 _FILES = {"errors", "wording", "storage", "images", "metadata", "selection", "rankings", "memory"}
 _MODELS = _FILES | {"scorers", "weights", "residency"}
 _TRAINED = _MODELS | {"diffusion"}
-_USE_CASES = _TRAINED | {"refl", "reward_training", "evaluation"}
+_USE_CASES = _TRAINED | {"training", "refl", "reward_training", "evaluation"}
 ALLOWED = {
     "errors": set(),
     "wording": set(),
@@ -30,8 +30,9 @@ ALLOWED = {
     "scorers": _MODELS,
     "residency": _MODELS,
     "diffusion": _TRAINED,
-    "refl": _TRAINED,
-    "reward_training": _TRAINED,
+    "training": _TRAINED,
+    "refl": _TRAINED | {"training"},
+    "reward_training": _TRAINED | {"training"},
     "evaluation": _TRAINED,
     "jobs": _USE_CASES,
     "hosts": _USE_CASES | {"jobs"},

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from imagereward_ext.jobs.child import RUN_LOCK
-from imagereward_ext.jobs.lock import Lock, holder
 from imagereward_ext.jobs.order import JobError
 from imagereward_ext.jobs.process import device_lock
+from imagereward_ext.training.lock import Lock, holder
 
 
 @contextmanager

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.jobs.lock import Lock
 from imagereward_ext.jobs.order import Order, read_order
 from imagereward_ext.memory import return_memory
 from imagereward_ext.storage import write_text
+from imagereward_ext.training.lock import Lock
 
 OUTCOME = "outcome.json"
 RUN_LOCK = "lock"

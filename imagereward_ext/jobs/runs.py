@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.jobs.child import COMPARISON, OUTCOME, RUN_LOCK, STOP
-from imagereward_ext.jobs.lock import holder
 from imagereward_ext.jobs.order import Order, read_order
 from imagereward_ext.jobs.process import LOG
+from imagereward_ext.training.lock import holder
 
 WAITING, STARTING, RUNNING, STOPPING, COMPARING = "waiting", "starting", "running", "stopping", "comparing"
 FINISHED, STOPPED, GUARD, FAILED, KILLED = "finished", "stopped", "stopped by the guard", "failed", "killed"

@@ -12,9 +12,9 @@ from imagereward_ext.cli import main
 from imagereward_ext.cli import train as command
 from imagereward_ext.jobs import runs
 from imagereward_ext.jobs.alone import alone
-from imagereward_ext.jobs.lock import Lock, holder
 from imagereward_ext.jobs.order import JobError
 from imagereward_ext.jobs.process import device_lock, environment
+from imagereward_ext.training.lock import Lock, holder
 from tests.refl.world import load_taste, tiny_config
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from imagereward_ext.jobs import runs
 from imagereward_ext.jobs.child import OUTCOME, RUN_LOCK
-from imagereward_ext.jobs.lock import Lock
 from imagereward_ext.jobs.order import Order
+from imagereward_ext.training.lock import Lock
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 
 from imagereward_ext.jobs import child, process, runs
 from imagereward_ext.jobs import trainer as trainer_module
-from imagereward_ext.jobs.lock import Lock, holder
 from imagereward_ext.jobs.order import JobError, Order, read_order
 from imagereward_ext.jobs.trainer import Trainer
+from imagereward_ext.training.lock import Lock, holder
 
 ROOT = process.ROOT
 PATIENCE = 240.0  # seconds; on a busy machine a process alone takes some to start

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from imagereward_ext.jobs import lock as lock_module
-from imagereward_ext.jobs.lock import Lock, holder
+from imagereward_ext.training import lock as lock_module
+from imagereward_ext.training.lock import Lock, holder
 
 
 def held_elsewhere(path, seconds=30):
     code = (
-        "import sys, time; from pathlib import Path; from imagereward_ext.jobs.lock import Lock; "
+        "import sys, time; from pathlib import Path; from imagereward_ext.training.lock import Lock; "
         "lock = Lock(Path(sys.argv[1])); print('taken' if lock.take({'name': 'x'}) else 'refused', flush=True); "
         f"time.sleep({seconds})"
     )

@@ -1,0 +1,91 @@
+"""A file of JSON lines that is only ever added to, and that any process may read at any moment.
+
+A line is written in one piece. What a crash or a full disk leaves of one stays where it is: the next line begins on
+a line of its own, and whoever reads passes over what is no JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LONGEST_READ = 4 << 20
+"""Bytes in one answer of :meth:`Journal.read_from`; the rest comes with the next."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Some lines, and where the next ones begin."""
+
+    objects: tuple[dict[str, Any], ...]
+    position: int
+
+
+class Journal:
+    """The lines of one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, *objects: Mapping[str, Any], durable: bool = False) -> None:
+        """Add lines, all of them in one write; a durable one is on the disk when this returns."""
+        content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in objects)
+        with self.path.open("ab+", buffering=0) as file:
+            if _ends_within_a_line(file):
+                content = b"\n" + content
+            written = file.write(content)
+            if written < len(content):  # the disk is full: the next write says so
+                file.write(content[written:])
+            if durable:
+                os.fsync(file.fileno())
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return every line; none where there is no file."""
+        try:
+            return list(_objects(self.path.read_bytes()))
+        except OSError:
+            return []
+
+    def read_from(self, position: int) -> Lines:
+        """Return the complete lines behind a position, or all where the file has become shorter since."""
+        try:
+            with self.path.open("rb") as file:
+                if not 0 <= position <= file.seek(0, os.SEEK_END):
+                    position = 0
+                file.seek(position)
+                block = file.read(LONGEST_READ)
+        except OSError:
+            return Lines((), 0)
+        whole = block[: block.rfind(b"\n") + 1]
+        return Lines(tuple(_objects(whole)), position + len(whole))
+
+    def read_end(self, size: int) -> list[dict[str, Any]]:
+        """Return the lines within the last bytes of the file."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+                return list(_objects(file.read()))
+        except OSError:
+            return []
+
+
+def _ends_within_a_line(file: Any) -> bool:
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) != b"\n")
+
+
+def _objects(block: bytes) -> Iterator[dict[str, Any]]:
+    for line in block.splitlines():
+        try:
+            # Browsers know no infinity, and take no answer that holds one.
+            value = json.loads(line, parse_constant=lambda constant: None)
+        except (ValueError, RecursionError):  # cut off, or nothing of ours
+            continue
+        if isinstance(value, dict):
+            yield value

@@ -1,0 +1,226 @@
+"""What is known of a run: its state is written by whoever brings it about, and read by everybody else.
+
+`journal.jsonl` in the run's folder says what happened, line by line. A line stays true as long as nobody writes another
+one, with one exception that no line can tell: the process at work may have died. So whoever has a run at work holds a
+lock of the operating system on it, and a run that is at work by its journal while nobody holds a lock is *lost*.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.training.journal import Journal
+from imagereward_ext.training.lock import holder
+
+
+class State(str, Enum):
+    """What a run is doing, or how it ended."""
+
+    WAITING = "waiting"
+    """in the queue"""
+    PREPARING = "preparing"
+    """room is made, the process starts, the model loads"""
+    TRAINING = "training"
+    COMPARING = "comparing"
+    """images are made before and after; the training itself has ended"""
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    """because somebody asked, or by the guard rails"""
+    FAILED = "failed"
+    LOST = "lost"
+    """its process ended without a word"""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+AT_WORK = (State.PREPARING, State.TRAINING, State.COMPARING)
+ENDED = (State.FINISHED, State.STOPPED, State.FAILED, State.LOST)
+
+
+class RecordError(ImageRewardError):
+    """A run's record cannot be written."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal, with all that is true from then on."""
+
+    state: State
+    reason: str = ""
+    """Why it ended."""
+    lora: str = ""
+    """What it left, the name of a file in the run's folder."""
+    by_guard: bool = False
+    """Whether it was the guard rails that stopped it."""
+    start: int = 0
+    """How often the run had been started by then."""
+    time: float = 0.0
+    """Seconds since 1970."""
+
+
+class RunRecord:
+    """The record of one run. Nothing is kept in memory: every process that looks sees the same."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = Journal(folder / "journal.jsonl")
+        self.process_lock = folder / "lock"
+        """Held by the process that trains."""
+        self.queue_lock = folder / "queue.lock"
+        """Held by the queue that has the run at work, from before the process starts until after it has ended."""
+        self.stop_file = folder / "stop"
+
+    # ---- reading
+
+    def read(self) -> Entry | None:
+        """Return what is true now; None where nobody has begun to write a record."""
+        entries = self._entries()
+        if not entries:
+            return None
+        last = entries[-1]
+        if last.state not in AT_WORK or self.is_held():
+            return last
+        if last.state is State.COMPARING:  # how the training ended stays, whatever becomes of a comparison
+            return replace(_ending(entries) or Entry(State.LOST), start=last.start)
+        return replace(last, state=State.LOST)
+
+    def is_held(self) -> bool:
+        """Tell whether a living process has the run at work."""
+        return any(holder(lock) is not None for lock in (self.process_lock, self.queue_lock))
+
+    def process(self) -> int | None:
+        """Return the id of the process that trains."""
+        owner = holder(self.process_lock)
+        pid = owner.get("pid") if owner else None
+        return pid if isinstance(pid, int) else None
+
+    def stop_asked(self) -> bool:
+        """Tell whether somebody wants the run to end after the update at work."""
+        return self.stop_file.exists()
+
+    # ---- writing
+
+    def wait(self, to_compare: bool = False) -> None:
+        """Put the run into the queue, to train or only to compare what a training has made."""
+        self._forget_stop()
+        self._append(self._of_ending(State.WAITING) if to_compare else Entry(State.WAITING))
+
+    def begin(self, to_compare: bool = False) -> None:
+        """Start the run (once more). What asked an earlier start to stop does not ask this one."""
+        self._forget_stop()
+        begun = self._of_ending(State.COMPARING) if to_compare else Entry(State.PREPARING)
+        self._append(begun, starts=1)
+
+    def write(self, state: State, reason: str = "", lora: str = "", by_guard: bool = False) -> None:
+        """Say what is true from now on."""
+        self._append(Entry(state, reason, lora, by_guard))
+
+    def end(self, ending: Entry, compares: bool = False) -> None:
+        """Say how the training ended, and in the same breath whether a comparison follows."""
+        self._append(ending, *([replace(ending, state=State.COMPARING)] if compares else []))
+
+    def end_comparison(self) -> None:
+        """Say that the comparison is over: what was true of the training is true again."""
+        self._append(self._of_ending())
+
+    def withdraw(self, state: State, reason: str) -> None:
+        """Say that a start has trained nothing: what an earlier one left is still there."""
+        self._append(Entry(state, reason, self._of_ending(state).lora))
+
+    def _of_ending(self, state: State | None = None) -> Entry:
+        """Return what is true of how the training ended, in another state if one is given."""
+        ending = _ending(self._entries()) or Entry(State.LOST)
+        return replace(ending, state=state or ending.state)
+
+    def ask_to_stop(self) -> None:
+        """Let the run end after the update at work. Whoever runs it looks at this after each."""
+        try:
+            self.stop_file.touch()
+        except OSError as error:
+            raise RecordError(f"{self.stop_file} cannot be written: {error.strerror or error}") from error
+
+    def _forget_stop(self) -> None:
+        try:
+            self.stop_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordError(f"{self.stop_file} cannot be removed: {error.strerror or error}") from error
+
+    def _append(self, *entries: Entry, starts: int = 0) -> None:
+        known = self._entries()
+        start = (known[-1].start if known else 0) + starts
+        new = [replace(entry, start=start, time=time.time()) for entry in entries]
+        if known and not self.journal.path.exists():
+            new = [*known, *new]  # what the version before left, told once and for all
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.journal.append(*(asdict(entry) for entry in new), durable=True)
+        except OSError as error:
+            raise RecordError(
+                f"the record of the run {self.folder.name} cannot be written: {error.strerror or error}"
+            ) from error
+
+    def _entries(self) -> list[Entry]:
+        lines = self.journal.read()
+        entries = [entry for line in lines if (entry := _parsed(line)) is not None]
+        return entries or _before_journals(self.folder)
+
+
+def _parsed(line: dict[str, Any]) -> Entry | None:
+    try:
+        return Entry(
+            State(line["state"]),
+            str(line.get("reason", "")),
+            str(line.get("lora", "")),
+            line.get("by_guard") is True,
+            int(line.get("start", 0)),
+            float(line.get("time", 0.0)),
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):  # a later version may know more states
+        return None
+
+
+def _ending(entries: list[Entry]) -> Entry | None:
+    """Return how the training ended before the comparison at the end of these entries."""
+    return next((entry for entry in reversed(entries) if entry.state in ENDED), None)
+
+
+def _before_journals(folder: Path) -> list[Entry]:
+    """Say what the folder of a run shows that was made before there were journals."""
+    order, outcome = _object_in(folder / "order.json"), _object_in(folder / "outcome.json")
+    if "waiting" not in order and not (folder / "config.json").is_file():
+        return []
+    last = (Journal(folder / "events.jsonl").read_end(1 << 16) or [{}])[-1]
+    end = outcome or (last if last.get("kind") == "end" else {})
+    states = {
+        "finished": State.FINISHED,
+        "asked": State.STOPPED,
+        "guard": State.STOPPED,
+        "failed": State.FAILED,
+    }
+    ending = str(end.get("ending"))
+    state = states.get(ending, State.LOST if outcome else State.TRAINING)
+    line = {
+        "state": State.WAITING if order.get("waiting") is True else state,
+        "reason": end.get("reason") or "",
+        "lora": end.get("lora") or "",
+        "by_guard": ending == "guard",
+        "start": order.get("starts", 1),
+        "time": order.get("queued_at", 0.0),
+    }
+    entry = _parsed(line)
+    return [entry] if entry else []
+
+
+def _object_in(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
