@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from imagereward_ext.webui.extras import ImageRewardExtras  # noqa: F401
+from imagereward_ext.webui.page.extras import ImageRewardExtras  # noqa: F401
 from imagereward_ext.webui.refl_tab import registration as refl_tab
 from imagereward_ext.webui.refl_tab.guard import ImageRewardTrainingGuard  # noqa: F401
 from imagereward_ext.webui.registration import register

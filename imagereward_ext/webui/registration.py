@@ -6,17 +6,10 @@ from typing import Any
 
 from modules import images, infotext_utils, script_callbacks, scripts
 
-from imagereward_ext.webui import (
-    extras_gallery,
-    panels,
-    plots,
-    png_info,
-    routes,
-    saved_files,
-    score_fields,
-    settings_page,
-)
-from imagereward_ext.webui.drawing import draw_score
+from imagereward_ext.webui.api import routes
+from imagereward_ext.webui.job import plots, saved_files, score_fields
+from imagereward_ext.webui.page import extras_gallery, panels, png_info, settings
+from imagereward_ext.webui.page.drawing import draw_score
 from imagereward_ext.webui.service import service
 
 _GENERATION_INFO = {"generation_info_txt2img": "txt2img", "generation_info_img2img": "img2img"}
@@ -34,7 +27,7 @@ def register() -> None:
 
 
 def _on_settings() -> None:
-    settings_page.add_options(service().names)
+    settings.add_options(service().names)
 
 
 def _on_before_ui() -> None:

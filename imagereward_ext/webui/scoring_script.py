@@ -9,8 +9,8 @@ from typing import Any
 
 from modules import scripts
 
-from imagereward_ext.webui import panels
 from imagereward_ext.webui.options import read_arguments
+from imagereward_ext.webui.page import panels
 from imagereward_ext.webui.service import service
 
 CHOSEN_TITLE = "ImageReward"
@@ -35,19 +35,19 @@ class ImageRewardScoring(scripts.Script):  # type: ignore[misc]  # the host's cl
 
     def before_process(self, p: Any, *arguments: Any) -> None:
         """Decide whether this job is scored."""
-        from imagereward_ext.webui import scoring
+        from imagereward_ext.webui.job import scoring
 
         scoring.begin(p, arguments, service())
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *arguments: Any) -> None:
         """Score the image as it will be saved."""
-        from imagereward_ext.webui import scoring
+        from imagereward_ext.webui.job import scoring
 
         scoring.score_image(p, pp.image, service())
 
     def postprocess(self, p: Any, processed: Any, *arguments: Any) -> None:
         """Keep, reject and arrange."""
-        from imagereward_ext.webui import scoring
+        from imagereward_ext.webui.job import scoring
 
         scoring.conclude(p, processed, service())
 
@@ -65,7 +65,7 @@ class ImageRewardScript(scripts.Script):  # type: ignore[misc]
 
     def run(self, p: Any, *arguments: Any) -> Any:
         """Generate as wished."""
-        from imagereward_ext.webui import several_jobs
+        from imagereward_ext.webui.job import several_jobs
 
         return several_jobs.run(p, read_arguments(arguments, always_on=False), service())
 

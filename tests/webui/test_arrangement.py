@@ -1,4 +1,4 @@
-from imagereward_ext.webui.arrangement import Final, Lists, put_together, take_apart
+from imagereward_ext.webui.job.arrangement import Final, Lists, put_together, take_apart
 
 
 class Picture:

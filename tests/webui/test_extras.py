@@ -14,9 +14,9 @@ import gradio as gr
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.score_mark import find_marks
 from imagereward_ext.residency import Status
-from imagereward_ext.webui import extras_gallery
-from imagereward_ext.webui.saved_files import before_saved
-from imagereward_ext.webui.scoring import ANSWER
+from imagereward_ext.webui.job.saved_files import before_saved
+from imagereward_ext.webui.job.scoring import ANSWER
+from imagereward_ext.webui.page import extras_gallery
 from tests.tiny import picture
 from tests.webui.services import make_service
 
@@ -35,11 +35,11 @@ def extras(service, monkeypatch):
     modules.scripts_postprocessing = host
     monkeypatch.setitem(sys.modules, "modules", modules)
     monkeypatch.setitem(sys.modules, "modules.scripts_postprocessing", host)
-    monkeypatch.delitem(sys.modules, "imagereward_ext.webui.extras", raising=False)
-    module = importlib.import_module("imagereward_ext.webui.extras")
+    monkeypatch.delitem(sys.modules, "imagereward_ext.webui.page.extras", raising=False)
+    module = importlib.import_module("imagereward_ext.webui.page.extras")
     monkeypatch.setattr(module, "service", lambda: service)
     yield module.ImageRewardExtras()
-    sys.modules.pop("imagereward_ext.webui.extras")  # it stands on the stand-in
+    sys.modules.pop("imagereward_ext.webui.page.extras")  # it stands on the stand-in
 
 
 def processed(extras, text="", prompt=""):

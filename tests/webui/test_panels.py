@@ -4,8 +4,8 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from imagereward_ext.webui import panels, png_info  # noqa: E402
 from imagereward_ext.webui.options import Reading, Request, option_of, panel_fields, read  # noqa: E402
+from imagereward_ext.webui.page import panels, png_info  # noqa: E402
 from tests.tiny import picture  # noqa: E402
 from tests.webui.services import make_service  # noqa: E402
 

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from imagereward_ext.webui import plots
-from imagereward_ext.webui.drawing import draw_score
+from imagereward_ext.webui.job import plots
+from imagereward_ext.webui.page.drawing import draw_score
 from tests.hosts.fake_host import FakeHost
 from tests.tiny import picture
 

@@ -4,8 +4,8 @@ import os
 import pytest
 
 from imagereward_ext.errors import ImageError
-from imagereward_ext.webui import rejected_files
-from imagereward_ext.webui.rejected_files import discard, folder_for, free_name, move
+from imagereward_ext.webui.job import rejected_files
+from imagereward_ext.webui.job.rejected_files import discard, folder_for, free_name, move
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from imagereward_ext.webui import routes
+from imagereward_ext.webui.api import routes
 from tests.hosting import encoded
 from tests.tiny import picture
 from tests.webui.services import make_service

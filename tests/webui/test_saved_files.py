@@ -8,19 +8,19 @@ from PIL import Image
 
 from imagereward_ext.metadata import exif
 from imagereward_ext.metadata.score_mark import ScoreMark, find_marks
-from imagereward_ext.webui import saved_files
-from imagereward_ext.webui.arrangement import Final
-from imagereward_ext.webui.options import Request, Settings
-from imagereward_ext.webui.plots import PLOT_MARK, Plot
-from imagereward_ext.webui.saved_files import (
+from imagereward_ext.webui.job import saved_files
+from imagereward_ext.webui.job.arrangement import Final
+from imagereward_ext.webui.job.plots import PLOT_MARK, Plot
+from imagereward_ext.webui.job.saved_files import (
     EXTRAS_MARK,
     after_saved,
     before_saved,
     offer_file_name_token,
     score_of,
 )
-from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK
-from imagereward_ext.webui.scoring import ScoredJob
+from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK
+from imagereward_ext.webui.job.scoring import ScoredJob
+from imagereward_ext.webui.options import Request, Settings
 from tests.tiny import picture
 from tests.webui.services import make_service
 

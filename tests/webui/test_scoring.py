@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from imagereward_ext.webui import plots, scoring
+from imagereward_ext.webui.job import plots, scoring
+from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK, ScoreField, mark_in_grid
+from imagereward_ext.webui.job.scoring import ANSWER, PLAN_MARK, Plan
 from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, Request
-from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK, ScoreField, mark_in_grid
-from imagereward_ext.webui.scoring import ANSWER, PLAN_MARK, Plan
 from tests.tiny import picture
 from tests.webui.services import make_service
 

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from imagereward_ext.webui import scoring, several_jobs
+from imagereward_ext.webui.job import scoring, several_jobs
+from imagereward_ext.webui.job.score_fields import SCORE_MARK
+from imagereward_ext.webui.job.scoring import ANSWER
 from imagereward_ext.webui.options import Reading, Request, read
-from imagereward_ext.webui.score_fields import SCORE_MARK
-from imagereward_ext.webui.scoring import ANSWER
 from tests.tiny import picture
 from tests.webui.services import make_service
 

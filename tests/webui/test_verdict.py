@@ -1,8 +1,8 @@
 import pytest
 
+from imagereward_ext.webui.job.plots import means
+from imagereward_ext.webui.job.verdict import Candidate, judge
 from imagereward_ext.webui.options import PER_PROMPT, Request
-from imagereward_ext.webui.plots import means
-from imagereward_ext.webui.verdict import Candidate, judge
 
 
 def candidates(*scores, prompts=None):

@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.webui.api.routes import PREFIX as WHOLE_PREFIX
+from imagereward_ext.webui.api.routes import credential_check
 from imagereward_ext.webui.refl_tab.training import Training
-from imagereward_ext.webui.routes import PREFIX as WHOLE_PREFIX
-from imagereward_ext.webui.routes import credential_check
 from imagereward_ext.webui.service import Service, plain
 
 PREFIX = f"{WHOLE_PREFIX}/train"

@@ -6,14 +6,14 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from imagereward_ext.webui import scoring
-from imagereward_ext.webui.arrangement import Entry, Taken
-from imagereward_ext.webui.hires_for_passing import Tally, draft_then_hires
+from imagereward_ext.webui.job import scoring
+from imagereward_ext.webui.job.arrangement import Entry, Taken
+from imagereward_ext.webui.job.hires_for_passing import Tally, draft_then_hires
+from imagereward_ext.webui.job.score_fields import JOB_MARK
+from imagereward_ext.webui.job.scoring import PLAN_MARK, Plan, ScoredJob
+from imagereward_ext.webui.job.verdict import Candidate, floor, judge
 from imagereward_ext.webui.options import Reading, Request
-from imagereward_ext.webui.score_fields import JOB_MARK
-from imagereward_ext.webui.scoring import PLAN_MARK, Plan, ScoredJob
 from imagereward_ext.webui.service import Service, plain
-from imagereward_ext.webui.verdict import Candidate, floor, judge
 
 
 def run(p: Any, reading: Reading[Request], service: Service) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.score_mark import find_marks, rounded, with_mark, without_marks
-from imagereward_ext.webui.plots import PLOT_MARK
-from imagereward_ext.webui.score_fields import JOB_MARK, SCORE_MARK
+from imagereward_ext.webui.job.plots import PLOT_MARK
+from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK
 from imagereward_ext.webui.service import Service
 
 PARAMETERS = "parameters"
@@ -53,7 +53,7 @@ def after_saved(params: Any, service: Service) -> None:
     The table is our own: the host's log.csv has fixed columns.
     """
     if hasattr(params.image, SCORE_MARK) and service.host.option("save_images_replace_action") == ADD_NUMBER:
-        from imagereward_ext.webui import rejected_files  # the WebUI's start does not wait for it
+        from imagereward_ext.webui.job import rejected_files  # the WebUI's start does not wait for it
 
         # The host itself goes on telling the name that was taken, which is another image's.
         params.image.already_saved_as = str(rejected_files.last_numbered(Path(params.filename)))

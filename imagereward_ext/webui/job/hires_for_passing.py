@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagereward_ext.hosts import Sample
-from imagereward_ext.webui import scoring
-from imagereward_ext.webui.arrangement import Entry
-from imagereward_ext.webui.score_fields import JOB_MARK
-from imagereward_ext.webui.scoring import PLAN_MARK, Plan, ScoredJob
+from imagereward_ext.webui.job import scoring
+from imagereward_ext.webui.job.arrangement import Entry
+from imagereward_ext.webui.job.score_fields import JOB_MARK
+from imagereward_ext.webui.job.scoring import PLAN_MARK, Plan, ScoredJob
+from imagereward_ext.webui.job.verdict import floor
 from imagereward_ext.webui.service import Service, plain
-from imagereward_ext.webui.verdict import floor
 
 
 @dataclass

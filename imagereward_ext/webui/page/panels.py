@@ -9,8 +9,8 @@ import gradio as gr
 
 from imagereward_ext.webui.history import describe_share
 from imagereward_ext.webui.options import AS_IN_SETTINGS, Request, read
+from imagereward_ext.webui.page.widgets import javascript, panel
 from imagereward_ext.webui.service import Service
-from imagereward_ext.webui.widgets import javascript, panel
 
 
 def always_on_panel(tab: str, service: Service) -> list[Any]:

@@ -9,9 +9,9 @@ from modules import scripts_postprocessing
 
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
-from imagereward_ext.webui import panels
-from imagereward_ext.webui.saved_files import EXTRAS_MARK, NOTE, NOTE_MARK
-from imagereward_ext.webui.score_fields import SCORE_MARK
+from imagereward_ext.webui.job.saved_files import EXTRAS_MARK, NOTE, NOTE_MARK
+from imagereward_ext.webui.job.score_fields import SCORE_MARK
+from imagereward_ext.webui.page import panels
 from imagereward_ext.webui.service import log, plain, service
 
 _TEXT_MARK = "_imagereward_text"

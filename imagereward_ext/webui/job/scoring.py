@@ -15,8 +15,9 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Sample
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.residency import Wish
-from imagereward_ext.webui import other_scripts, plots, rejected_files
-from imagereward_ext.webui.arrangement import (
+from imagereward_ext.webui.history import aesthetic_score
+from imagereward_ext.webui.job import other_scripts, plots, rejected_files
+from imagereward_ext.webui.job.arrangement import (
     Entry,
     Final,
     Lists,
@@ -25,7 +26,8 @@ from imagereward_ext.webui.arrangement import (
     put_together,
     take_apart,
 )
-from imagereward_ext.webui.history import aesthetic_score
+from imagereward_ext.webui.job.score_fields import GRID_MARK, JOB_MARK, SCORE_MARK, install, readable
+from imagereward_ext.webui.job.verdict import Candidate, Verdict, judge
 from imagereward_ext.webui.options import (
     AS_IN_SETTINGS,
     DISCARD,
@@ -36,9 +38,7 @@ from imagereward_ext.webui.options import (
     read,
     read_arguments,
 )
-from imagereward_ext.webui.score_fields import GRID_MARK, JOB_MARK, SCORE_MARK, install, readable
 from imagereward_ext.webui.service import Scored, Service, log, plain
-from imagereward_ext.webui.verdict import Candidate, Verdict, judge
 
 PLAN_MARK = "_imagereward_plan"
 AESTHETIC = "aesthetic_score"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from imagereward_ext.webui.job.other_scripts import PLOT, selected_title
 from imagereward_ext.webui.options import ON
-from imagereward_ext.webui.other_scripts import PLOT, selected_title
 
 LIMIT_AXIS, SCORER_AXIS = "[ImageReward] Lower score limit", "[ImageReward] Scorer"
 OVERRIDES_MARK = "_imagereward_overrides"

@@ -1,0 +1,1 @@
+"""`/imagereward/v1/…`: what programs call."""
