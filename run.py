@@ -6,7 +6,7 @@
     python3 run.py test                     the tests; further options go to pytest
     python3 run.py test --pins a1111        the same under AUTOMATIC1111's versions (or: newest)
     python3 run.py test --slow              with the tests that take minutes or gigabytes
-    python3 run.py check                    lint, format, types
+    python3 run.py check                    lint, format, types; with --house the sizes of rooms and what is tangled
     python3 run.py bench --smoke            speed and memory beside the image-reward package; without --smoke in full
     python3 run.py score out/*.png          any command of `python -m imagereward_ext`: score, rank, filter, info,
                                             models, train-reward, train, compare, evaluate
@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
     command, *rest = arguments
     if command == "test":
         return test(rest)
+    if command == "check" and rest == ["--house"]:
+        return run(Path(sys.executable), str(ROOT / "tests" / "house.py"))
     if command == "check":
         return check()
     module = {"demo": "demo", "bench": "benchmarks"}.get(command, "imagereward_ext")
@@ -108,7 +110,7 @@ def run(python: Path, *arguments: str, extra: dict[str, str] | None = None) -> i
     """Run Python with these arguments where the user stands; Ctrl-C is the child's to answer."""
     search_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     surroundings = {**os.environ, "PYTHONPATH": search_path, **(extra or {})}
-    where = ROOT if arguments[1] in ("pytest", "ruff", "mypy") else Path.cwd()
+    where = ROOT if arguments[1:2] and arguments[1] in ("pytest", "ruff", "mypy") else Path.cwd()
     with subprocess.Popen([str(python), *arguments], cwd=where, env=surroundings) as child:
         while True:
             try:
