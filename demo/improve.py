@@ -69,17 +69,18 @@ def train(
 ) -> tuple[Path, float]:
     """Train a LoRA on training prompts (or finish an interrupted run); returns the file and the seconds taken."""
     from imagereward_ext.cli.train import TrainingLog
-    from imagereward_ext.refl.config import from_mapping, settings
+    from imagereward_ext.refl.config import TrainingConfig, from_mapping
     from imagereward_ext.refl.training import resume
     from imagereward_ext.refl.training import train as start
     from imagereward_ext.scorers.loading import load_scorer
+    from imagereward_ext.settings import schema
 
     file = output / "training-prompts.txt"
     file.write_text(
         "\n".join(islice(grammar.random_prompts(TRAINING_SEED, "train"), prompts)) + "\n", "utf-8"
     )
-    types = {setting.name: setting.type for setting in settings()}
-    given = {name: _read(value, types[name]) for name, value in changes.items()}
+    known = schema(TrainingConfig)
+    given = {name: known[name].parse(value) for name, value in changes.items()}
     config = from_mapping({
         "checkpoint": str(models / f"{NAME}.safetensors"), "prompts": str(file), "name": method, "method": method,
         "output": str(output / "runs"), "scorers": REWARD, "judge": WITNESS,
@@ -97,10 +98,6 @@ def train(
     print(f"{method}: {outcome.reason}; LoRA of step {outcome.lora_step}")
     assert outcome.lora is not None
     return outcome.lora, time.perf_counter() - started
-
-
-def _read(text: str, kind: type) -> Any:
-    return text.lower() in ("1", "true", "on") if kind is bool else kind(text)
 
 
 def measure(models: Path, output: Path, loras: dict[str, Path], count: int) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.scorer_options import add_weights_options
 from imagereward_ext.errors import UsageError
+from imagereward_ext.settings import read_file, schema
+from imagereward_ext.settings.flags import add_flags, given_flags
 
 if TYPE_CHECKING:
-    from imagereward_ext.refl.config import Setting
     from imagereward_ext.scorers.base import Scorer
 
 HELP = "train a LoRA that a scorer likes better"
@@ -32,7 +33,7 @@ accelerate launch -m imagereward_ext train ...
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments: every setting is a flag with the same words."""
-    from imagereward_ext.refl.config import settings
+    from imagereward_ext.refl.config import TrainingConfig
 
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="JSON file of settings; flags win over it"
@@ -43,20 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share-device", action="store_true", help="train although another training uses the device"
     )
     add_weights_options(parser.add_argument_group("weights"))
-    groups: dict[str, Any] = {}
-    for setting in settings():
-        if setting.group not in groups:
-            groups[setting.group] = parser.add_argument_group(setting.group)
-        _add_setting(groups[setting.group], setting)
+    add_flags(parser, schema(TrainingConfig).values())
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return 0 when the run ended by itself, 130 when it was asked to stop."""
-    from imagereward_ext.refl.config import check_name, from_mapping, read_values
+    from imagereward_ext.refl.config import check_name, from_mapping
 
     given = _given(arguments)
     if arguments.config is not None:
-        given = read_values(arguments.config) | given
+        given = read_file(arguments.config) | given
     if arguments.resume:
         return _resume(arguments, given)
     if not given.get("name"):
@@ -107,34 +104,9 @@ def _alone(folder: Path, cpu: bool, share_device: bool) -> AbstractContextManage
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that stand on the command line."""
-    from imagereward_ext.refl.config import settings
+    from imagereward_ext.refl.config import TrainingConfig
 
-    values = {setting.name: getattr(arguments, setting.name) for setting in settings()}
-    if values["scorers"] is not None:
-        values["scorers"] = ",".join(values["scorers"])
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _add_setting(group: Any, setting: Setting) -> None:
-    about = f"{setting.help} ({_spell(setting.default)})".replace("%", "%%")
-    if setting.type is bool:
-        group.add_argument(setting.flag, action=argparse.BooleanOptionalAction, default=None, help=about)
-    elif setting.name == "scorers":  # every other command takes them one by one
-        group.add_argument(setting.flag, "--scorer", action="append", metavar="TEXT", help=about)
-    else:
-        metavar = {int: "N", float: "X", str: "TEXT"}[setting.type]
-        choices = {"choices": setting.choices} if setting.choices else {"metavar": metavar}
-        group.add_argument(setting.flag, type=setting.type, default=None, help=about, **choices)
-
-
-def _spell(default: Any) -> str:
-    if isinstance(default, bool):
-        return f"default: {'on' if default else 'off'}"
-    return (
-        f"default: {default:g}"
-        if isinstance(default, float)
-        else f"default: {default if default != '' else 'none'}"
-    )
+    return given_flags(arguments, schema(TrainingConfig).values())
 
 
 def _loader(arguments: argparse.Namespace, cpu: bool) -> Any:

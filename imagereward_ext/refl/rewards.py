@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from imagereward_ext.refl.config import ConfigError
 from imagereward_ext.scorers.base import Scorer
+from imagereward_ext.settings import FieldError
 
 LoadScorer = Callable[[str], Scorer]
 DEEP = 4  # a ModuleList with at least so many entries is a stack of layers
@@ -41,7 +41,10 @@ def parse_mix(text: str) -> list[tuple[str, float]]:
             name, weight = entry, "1"
         found.append((name.strip(), float(weight)))
     if not found or any(not name for name, _ in found) or not any(weight for _, weight in found):
-        raise ConfigError(f"scorers is {text!r}; expected a name, or name:weight,name:weight")
+        raise FieldError(
+            "scorers",
+            lambda spell: f"{spell('scorers')} is {text!r}; expected a name, or name:weight,name:weight",
+        )
     return found
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from imagereward_ext import __version__
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.refl.config import ConfigError, TrainingConfig, check_name, from_mapping
+from imagereward_ext.refl.config import TrainingConfig, check_name, from_mapping
+from imagereward_ext.settings import FieldError
 from imagereward_ext.storage import replace, write_text
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
@@ -155,13 +156,15 @@ def resumed_config(stored: TrainingConfig, given: Mapping[str, Any]) -> Training
     """Take the stored config, with those of the given settings that may change."""
     for key, value in given.items():
         if key not in CHANGEABLE and value != getattr(stored, key):
-            raise ConfigError(
+            raise FieldError(
+                key,
                 f"a resumed run keeps its settings, but {key} is {value!r} and was {getattr(stored, key)!r}; "
-                f"only {', '.join(CHANGEABLE)} may change"
+                f"only {', '.join(CHANGEABLE)} may change",
             )
     if stored.method == "raft" and given.get("updates", stored.updates) != stored.updates:
-        raise ConfigError(
-            "the rounds of a raft run lie at shares of its updates, so they cannot change on resume"
+        raise FieldError(
+            "updates",
+            "the rounds of a raft run lie at shares of its updates, so they cannot change on resume",
         )
     return from_mapping(asdict(stored) | {key: given[key] for key in given if key in CHANGEABLE})
 

@@ -17,7 +17,7 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.placement import choose_type, place
 from imagereward_ext.diffusion.prompts import read_prompts
 from imagereward_ext.diffusion.sampling import SamplingSettings
-from imagereward_ext.refl.config import ConfigError, TrainingConfig
+from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.encodings import Encodings
 from imagereward_ext.refl.learner import Learner
 from imagereward_ext.refl.memory import Fit, fit, free_memory
@@ -25,6 +25,7 @@ from imagereward_ext.refl.pool import captioned_images
 from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.randomness import derived_seed, shuffled_index
 from imagereward_ext.refl.rewards import LoadScorer, RewardMix, checkpoint_layers, load_mix, parse_mix
+from imagereward_ext.settings import FieldError, schema
 
 FEWEST_PROMPTS = 2
 
@@ -50,33 +51,35 @@ class Session:
 def read_inputs(config: TrainingConfig) -> list[str]:
     """Read the prompts and look at every input, so that what is wrong is said before anything is loaded."""
     if not config.checkpoint:
-        raise ConfigError("no checkpoint was given: name the base model with --checkpoint")
+        raise FieldError("checkpoint", "no checkpoint was given: name the base model with --checkpoint")
     if not config.prompts:
-        raise ConfigError("no prompts were given: name a text file with --prompts")
+        raise FieldError("prompts", "no prompts were given: name a text file with --prompts")
     if config.vae and not Path(config.vae).expanduser().is_file():
-        raise ConfigError(f"the VAE {config.vae} does not exist")
+        raise FieldError("vae", f"the VAE {config.vae} does not exist")
     names = [name for name, _ in parse_mix(config.scorers)]
     if config.judge in names:
-        raise ConfigError(
-            f"the judge {config.judge} is also the reward: it must be a scorer the training never uses"
+        raise FieldError(
+            "judge",
+            f"the judge {config.judge} is also the reward: it must be a scorer the training never uses",
         )
     prompts = read_prompts(Path(config.prompts).expanduser(), FEWEST_PROMPTS)
     if config.images:
         captioned_images(Path(config.images))
-    for folder in filter(None, (config.output, config.lora_dir)):
-        _refuse_unwritable(Path(folder).expanduser())
+    for field in ("output", "lora_dir"):
+        if folder := getattr(config, field):
+            _refuse_unwritable(field, Path(folder).expanduser())
     return prompts
 
 
-def _refuse_unwritable(folder: Path) -> None:
+def _refuse_unwritable(field: str, folder: Path) -> None:
     """Say now what would otherwise be found out when the training is done."""
     there = next(
         place for place in (folder.absolute(), *folder.absolute().parents) if os.access(place, os.F_OK)
     )
     if not there.is_dir():
-        raise ConfigError(f"{folder} cannot be written: {there} is no folder")
+        raise FieldError(field, f"{folder} cannot be written: {there} is no folder")
     if not os.access(there, os.W_OK):
-        raise ConfigError(f"{folder} cannot be written: no permission")
+        raise FieldError(field, f"{folder} cannot be written: no permission")
 
 
 def load_session(config: TrainingConfig, prompts: list[str], processes: Processes, load: LoadScorer,
@@ -121,7 +124,8 @@ def _refuse_idle_processes(config: TrainingConfig, processes: int) -> None:
     made = ["batch", "check_images"] + ["prior_images"] * (config.uses_prior and not config.images)
     for name in made:
         if getattr(config, name) < processes:
-            raise ConfigError(f"{name} is {getattr(config, name)}, fewer than the {processes} processes")
+            problem = f"is {getattr(config, name)}, fewer than the {processes} processes"
+            raise schema(TrainingConfig)[name].error(problem)
 
 
 def networks(parts: DiffusionParts, reward: RewardMix) -> Iterator[torch.nn.Module]:

@@ -9,7 +9,8 @@ import pytest
 from demo import start
 from demo.training import QUICK, REWARD, WITNESS
 from demo.world import grammar
-from imagereward_ext.refl.config import settings
+from imagereward_ext.refl.config import TrainingConfig
+from imagereward_ext.settings import schema
 from tests.hosting import ROOT, Client, running_host
 
 
@@ -43,9 +44,9 @@ def test_the_refl_tab_begins_with_a_training_of_the_demos_size(data):
     def field(name):
         return found[f"imagereward-refl-{name}"]
 
-    for setting in settings():
-        if setting.name in QUICK and setting.name != "cpu":  # which the host decides
-            assert field(setting.name) == QUICK[setting.name], setting.name
+    for name in schema(TrainingConfig):
+        if name in QUICK and name != "cpu":  # which the host decides
+            assert field(name) == QUICK[name], name
     assert (field("prompt_source"), field("prompt_file")) == ("from a file", start.PROMPTS)
     assert (field("scorers"), field("judge")) == ([REWARD], WITNESS)
     assert field("compare") == start.REFL["Prompts to compare before and after"]

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from imagereward_ext.cli import train as command
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.refl import run_folder as run_folder_module
-from imagereward_ext.refl.config import ConfigError, TrainingConfig, from_mapping, settings
+from imagereward_ext.refl.config import TrainingConfig, from_mapping
 from imagereward_ext.refl.plan import make_plan
 from imagereward_ext.refl.training import resume, train
+from imagereward_ext.settings import FieldError, schema
+from imagereward_ext.settings.flags import flag
 from tests.refl.world import load_taste, silent, tiny_config
 
 
@@ -25,7 +27,7 @@ def test_the_defaults_are_the_papers():
 
 
 def test_every_setting_says_what_it_is_and_survives_json():
-    for setting in settings():
+    for setting in schema(TrainingConfig).values():
         assert setting.label
         assert setting.help
         setting.check(setting.default)
@@ -48,13 +50,13 @@ def test_every_setting_says_what_it_is_and_survives_json():
     ],
 )
 def test_bad_values_are_one_clear_line(values, words):
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(FieldError, match=words):
         from_mapping(values)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "../up", "a\\b", ".hidden", "", " ", "a" * 200, "c:x", "end."])
 def test_names_that_leave_the_folder_are_refused(name, tmp_path):
-    with pytest.raises(ConfigError, match="cannot be the name of a run"):
+    with pytest.raises(FieldError, match="cannot be the name of a run"):
         train(tiny_config(tmp_path, name=name), load_taste, silent)
     assert not (tmp_path / "runs").exists()
 
@@ -106,7 +108,7 @@ def test_an_existing_run_is_not_overwritten_and_keeps_its_settings(tmp_path):
     with pytest.raises(ImageRewardError, match="exists already: continue it with --resume"):
         train(tiny_config(tmp_path, updates=1), load_taste, silent)
     runs = str(tmp_path / "runs")
-    with pytest.raises(ConfigError, match=r"rank is 16 and was 2"):
+    with pytest.raises(FieldError, match=r"rank is 16 and was 2"):
         resume(runs, "run", {"rank": 16}, load_taste, silent)
     with pytest.raises(ImageRewardError, match="there is no run"):
         resume(runs, "other", {}, load_taste, silent)
@@ -175,7 +177,7 @@ def test_every_setting_is_a_flag_and_only_given_ones_count(tmp_path):
     assert command._given(arguments) == {"rank": 4, "guard": False, "learning_rate": 2e-4, "phi": "linear"}
     text = argparse.ArgumentParser()
     command.add_arguments(text)
-    assert all(setting.flag in text.format_help() for setting in settings())
+    assert all(flag(name) in text.format_help() for name in schema(TrainingConfig))
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.refl import algorithm
 from imagereward_ext.refl import training as training_module
-from imagereward_ext.refl.config import ConfigError
 from imagereward_ext.refl.learner import Learner
 from imagereward_ext.refl.memory import MemoryTooSmallError
 from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.session import load_session, read_inputs
 from imagereward_ext.refl.training import Training, TrainingError, resume, train
+from imagereward_ext.settings import FieldError
 from tests.refl.world import load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -532,7 +532,7 @@ class Several(Processes):
 @pytest.mark.parametrize("name", ["batch", "check_images", "prior_images"])
 def test_every_process_must_have_images_to_make(name, tmp_path):
     config = tiny_config(tmp_path, **{"check_images": 4, "prior_weight": 1.0, name: 3})
-    with pytest.raises(ConfigError, match=f"{name} is 3, fewer than the 4 processes"):
+    with pytest.raises(FieldError, match=f"{name} is 3, fewer than the 4 processes"):
         load_session(config, read_inputs(config), Several(), load_taste, print)
 
 

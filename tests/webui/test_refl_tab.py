@@ -21,7 +21,8 @@ from imagereward_ext.jobs import runs  # noqa: E402
 from imagereward_ext.jobs.order import JobError, Order  # noqa: E402
 from imagereward_ext.jobs.planning import SupersededError  # noqa: E402
 from imagereward_ext.jobs.runs import Run  # noqa: E402
-from imagereward_ext.refl.config import from_mapping, settings  # noqa: E402
+from imagereward_ext.refl.config import TrainingConfig, from_mapping  # noqa: E402
+from imagereward_ext.settings import schema  # noqa: E402
 from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
 from imagereward_ext.webui.refl_tab.training import Training  # noqa: E402
@@ -67,7 +68,7 @@ def built(service, training):
 def test_the_tab_builds_with_every_setting_of_the_engine_once(service, training):
     blocks = built(service, training)
     by_id = [getattr(block, "elem_id", None) for block in blocks.blocks.values()]
-    for name in form.names():
+    for name in form.fields():
         assert by_id.count(f"imagereward-refl-{name}") == 1, name
     widgets = {getattr(block, "elem_id", None): block for block in blocks.blocks.values()}
     for setting in [one for group in form.advanced().values() for one in group]:
@@ -196,12 +197,12 @@ def test_a_plan_of_the_same_words_is_new_to_the_page():
 
 
 def test_every_setting_of_the_engine_is_a_field_or_filled_in_by_the_tab():
-    fields = set(form.names())
-    assert {s.name for s in settings()} - fields == {"prompts", "images", "vae", "output", "lora_dir", "cpu"}
+    fields = set(form.fields())
+    assert set(schema(TrainingConfig)) - fields == {"prompts", "images", "vae", "output", "lora_dir", "cpu"}
 
 
 def test_strengths_are_the_engines_defaults_and_around():
-    defaults = {setting.name: setting.default for setting in settings()}
+    defaults = {name: setting.default for name, setting in schema(TrainingConfig).items()}
     normal = form.strength_values("normal")
     assert normal == {key: defaults[key] for key in ("updates", "learning_rate")}
     gentle, strong = form.strength_values("gentle"), form.strength_values("strong")
@@ -258,8 +259,8 @@ def test_a_preset_goes_out_and_in(training):
 
 def loaded(training, **given):
     """Load a preset; return what is said, and the fields that it changes."""
-    said, *updates = tab._load(json.dumps(given), training, form.names())
-    changes = {name: update for name, update in zip(form.names(), updates, strict=True) if "value" in update}
+    said, *updates = tab._load(json.dumps(given), training, form.fields())
+    changes = {name: update for name, update in zip(form.fields(), updates, strict=True) if "value" in update}
     return said, {name: update["value"] for name, update in changes.items()}
 
 

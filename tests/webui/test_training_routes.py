@@ -112,7 +112,7 @@ def test_the_schema_says_what_every_route_does_and_takes(client):
     assert len({operation["description"] for operation in operations.values()}) == len(operations)
     assert [p["name"] for p in operations["picture"]["parameters"] if p["required"]] == ["run", "file"]
     schema = operations["start"]["requestBody"]["content"]["application/json"]["schema"]
-    assert (list(schema["properties"]), schema["required"]) == (form.names(), ["name"])
+    assert (list(schema["properties"]), schema["required"]) == (list(form.fields()), ["name"])
     assert schema["properties"]["strength"]["enum"] == list(form.STRENGTHS)
     documented = {name: field["default"] for name, field in schema["properties"].items()}
     assert call(client, "plan", **documented).json()["detail"] == call(client, "plan").json()["detail"]

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.settings import openapi
 from imagereward_ext.webui.api.routes import PREFIX as WHOLE_PREFIX
 from imagereward_ext.webui.api.routes import credential_check
 from imagereward_ext.webui.refl_tab.training import Training
@@ -93,7 +94,7 @@ def _reading(training: Training) -> list[_Route]:
 def _doing(training: Training) -> list[_Route]:
     from imagereward_ext.webui.refl_tab import form
 
-    fields = form.schema()
+    fields = openapi.properties(form.fields().values())
     name = {"name": _text("a run's name")}
     now = {
         "now": {"type": "boolean", "description": "end it without waiting for its update", "default": False}

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from imagereward_ext.jobs.planning import SupersededError
-from imagereward_ext.refl.config import Setting
+from imagereward_ext.settings import Setting
 from imagereward_ext.webui.refl_tab import form, prompt_sources
 from imagereward_ext.webui.refl_tab.training import Training, sentence
 from imagereward_ext.webui.service import Service
@@ -96,7 +96,7 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
     for key in PASSING:
         everything[key].do_not_save_to_config = True
     more |= _preset()
-    return {key: everything[key] for key in form.names()}, more
+    return {key: everything[key] for key in form.fields()}, more
 
 
 def _prompts(training: Training) -> Components:
@@ -195,16 +195,16 @@ def component(setting: Setting) -> Any:
     }
     if setting.choices:
         return gr.Dropdown(choices=list(setting.choices), **common)
-    if setting.type is bool:
+    if setting.kind is bool:
         return gr.Checkbox(**common)
-    if setting.type is str:
+    if setting.kind is str:
         return gr.Textbox(**common)
     return gr.Number(**common)
 
 
 def _help(setting: Setting) -> str:
     text = setting.help[:1].upper() + setting.help[1:]
-    if setting.low is None or setting.type not in (int, float):
+    if setting.low is None or setting.kind not in (int, float):
         return f"{text}."
     limits = f"from {setting.low:.10g}"
     if setting.high is not None:

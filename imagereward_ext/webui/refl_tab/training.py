@@ -21,6 +21,7 @@ from imagereward_ext.jobs.order import JobError, Order
 from imagereward_ext.jobs.planning import Planner
 from imagereward_ext.jobs.runs import Run
 from imagereward_ext.jobs.trainer import Trainer
+from imagereward_ext.settings import FieldError
 from imagereward_ext.webui.refl_tab import desktop, form, handover, health, prompt_sources, verdict
 from imagereward_ext.webui.service import Service, service
 from imagereward_ext.wording import counted
@@ -137,7 +138,7 @@ class Training:
         try:
             check_name(str(given.get("name", "")).strip())
         except ImageRewardError as error:
-            raise form.FieldError("name", str(error)) from error
+            raise FieldError("name", str(error)) from error
 
     def scorers(self) -> list[str]:
         """Return the scorers that may be chosen."""
@@ -150,20 +151,18 @@ class Training:
         if name in ("", form.LOADED):
             name = next(iter(checkpoints), "")
         if name not in checkpoints:
-            raise form.FieldError(
+            raise FieldError(
                 "checkpoint", f"there is no checkpoint {name!r}; there are {', '.join(checkpoints) or 'none'}"
             )
         self._check_scorers(values)
         chosen = checkpoints[name]
         if not chosen.weights.exists():
-            raise form.FieldError(
-                "checkpoint", f"the checkpoint {name} is not there any more: choose another one"
-            )
+            raise FieldError("checkpoint", f"the checkpoint {name} is not there any more: choose another one")
         form.check_together(values)
         try:
             prompts, held = self.prompts(values), list[str]()
         except ImageRewardError as error:
-            raise form.FieldError(_PROMPT_FIELDS[values["prompt_source"]], str(error)) from error
+            raise FieldError(_PROMPT_FIELDS[values["prompt_source"]], str(error)) from error
         if values["compare"]:
             prompts, held = prompt_sources.hold_out(prompts)
         config = form.engine_values(values) | {
@@ -407,24 +406,23 @@ class Training:
         handover.make_room(order, self._service, begin)
 
     def _check_scorers(self, values: Mapping[str, Any]) -> None:
-        from imagereward_ext.refl.config import ConfigError
         from imagereward_ext.refl.rewards import parse_mix
 
         if not values["scorers"].strip(" ,"):
-            raise form.FieldError("scorers", "choose at least one scorer")
+            raise FieldError("scorers", "choose at least one scorer")
         try:
             rewards = [name for name, _ in parse_mix(values["scorers"])]
-        except ConfigError as error:
+        except FieldError as error:
             raise form.in_labels(error) from error
         known, judge = self.scorers(), values["judge"]
         for field, names in (("scorers", rewards), ("judge", [judge] * bool(judge))):
             for name in names:
                 if name not in known:
                     text = f"there is no scorer {name!r}; there are {', '.join(known)}"
-                    raise form.FieldError(field, text)
+                    raise FieldError(field, text)
         if judge in rewards:
             text = f"{judge} is also the reward: the judge must be a scorer that is not trained on"
-            raise form.FieldError("judge", text)
+            raise FieldError("judge", text)
 
     def _output_folders(self) -> list[Path]:
         keys = ("outdir_samples", "outdir_txt2img_samples", "outdir_img2img_samples")
