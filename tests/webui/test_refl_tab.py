@@ -151,7 +151,7 @@ def problems(training, **values):
     ("values", "field", "words"),
     [
         ({"updates": 0}, "updates", "Updates is 0; it must be between 1 and 1000000"),
-        ({"updates": None}, "updates", "Updates is empty; expected a number"),
+        ({"updates": None}, "updates", "Updates is empty; type a whole number"),
         (
             {"first_step": 30, "last_step": 12},
             "first_step",
@@ -223,7 +223,7 @@ def test_what_is_given_wins_over_the_strength_and_all_problems_are_told():
     for words in (
         "no field 'rnak'",
         "between 1 and 1024",
-        "'many' is no number",
+        "'many'; type a whole number",
         "expected text",
         "whole number",
     ):
