@@ -35,7 +35,7 @@ ALLOWED = {
     "refl": _TRAINED | {"training"},
     "reward_training": _TRAINED | {"training"},
     "evaluation": _TRAINED,
-    "jobs": _USE_CASES | {"cli"},  # by name, until comparing is a use case of its own
+    "jobs": _USE_CASES,
     "hosts": _USE_CASES | {"jobs"},
     "webui": _USE_CASES | {"jobs", "hosts"},
     "cli": _USE_CASES | {"jobs"},

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.scorer_options import add_weights_options, positive
-from imagereward_ext.errors import UsageError
 from imagereward_ext.weights.catalogue import DEFAULT
 
 if TYPE_CHECKING:
-    from imagereward_ext.diffusion.parts import DiffusionParts
-    from imagereward_ext.evaluation.trials import Score
+    from imagereward_ext.evaluation.comparison import ComparisonRequest
 
 HELP = "compare a checkpoint with and without LoRAs"
 DESCRIPTION = """\
@@ -79,73 +76,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, print and write the report."""
-    from imagereward_ext.diffusion.loading import configuration
-    from imagereward_ext.diffusion.lora_file import read_lora
-    from imagereward_ext.diffusion.prompts import read_prompts
-    from imagereward_ext.evaluation.trials import make_candidates, run_trials
-    from imagereward_ext.evaluation.trials_report import trials_report
+    from imagereward_ext.evaluation.comparison import compare
 
-    # Everything that can be wrong is looked at before anything large is loaded.
-    prompts = read_prompts(arguments.prompts)
-    candidates = make_candidates(arguments.loras, arguments.lora_weight or [1.0])
-    model = configuration(arguments.base)
-    _settings(arguments, model.resolution)
-    for path in arguments.loras:
-        read_lora(path, model)
-    scorers = {name: _score(arguments, name) for name in arguments.scorer or [DEFAULT]}
-    parts = _load(arguments)
-    settings = _settings(
-        arguments, parts.config.resolution
-    )  # a Stable Diffusion 2 file tells it only when tried
-    images = arguments.output / "images" if arguments.keep_images else None
-    trials = run_trials(parts, candidates, prompts, settings, scorers, images, progress=_Bar())
-    report = trials_report(trials, settings, arguments.base.stem)
-    page = report.write(arguments.output)
-    print(report.text())
-    say(f"Wrote {page}")
+    comparison = compare(request_of(arguments), say, progress=_Bar())
+    print(comparison.report.text())
+    say(f"Wrote {comparison.page}")
     return ALL_GOOD
 
 
-def _settings(arguments: argparse.Namespace, resolution: int) -> Any:
-    from imagereward_ext.diffusion.sampling import SamplingSettings
-    from imagereward_ext.diffusion.schedule import SAMPLERS
-    from imagereward_ext.evaluation.trials import TrialSettings
+def request_of(arguments: argparse.Namespace) -> ComparisonRequest:
+    """Return what the command line asks for."""
+    from imagereward_ext.diffusion.prompts import read_prompts
+    from imagereward_ext.evaluation.comparison import ComparisonRequest
 
-    if arguments.sampler not in SAMPLERS:
-        raise UsageError(f"--sampler is {arguments.sampler!r}; choose one of {', '.join(SAMPLERS)}")
-    if not 1 <= arguments.guidance <= 30:
-        raise UsageError(f"--guidance is {arguments.guidance}; expected 1 (none) to 30")
-    width, height = arguments.width or resolution, arguments.height or resolution
-    sampling = SamplingSettings(arguments.sampler, arguments.steps, arguments.guidance, width, height)
-    return TrialSettings(sampling, arguments.negative, arguments.seed, arguments.seeds, arguments.batch_size)
-
-
-def _load(arguments: argparse.Namespace) -> DiffusionParts:
-    import torch
-
-    from imagereward_ext.diffusion.loading import load_parts
-    from imagereward_ext.diffusion.placement import choose_type, place
-
-    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    dtype = choose_type(device, arguments.precision)
-    prediction = None if arguments.prediction == "auto" else arguments.prediction
-    parts = load_parts(arguments.base, arguments.vae, prediction, arguments.clip_skip, dtype)
-    place(parts, device, dtype)
-    return parts
-
-
-def _score(arguments: argparse.Namespace, name: str) -> Score:
-    from imagereward_ext.scorers import load_scorer
-
-    scorer = load_scorer(
-        name,
-        device="cpu" if arguments.cpu else "auto",
-        folder=arguments.weights_dir,
+    return ComparisonRequest(
+        base=arguments.base,
+        loras=tuple(arguments.loras),
+        prompts=tuple(read_prompts(arguments.prompts)),
+        output=arguments.output,
+        scorers=tuple(arguments.scorer or [DEFAULT]),
+        weights=tuple(arguments.lora_weight or [1.0]),
+        sampler=arguments.sampler,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        negative=arguments.negative,
+        width=arguments.width,
+        height=arguments.height,
+        seed=arguments.seed,
+        seeds=arguments.seeds,
+        batch=arguments.batch_size,
+        clip_skip=arguments.clip_skip,
+        vae=arguments.vae,
+        prediction=arguments.prediction,
+        precision=arguments.precision,
+        cpu=arguments.cpu,
+        keep_images=arguments.keep_images,
+        scorer_folder=arguments.weights_dir,
         download=not arguments.no_download,
-        report=say,
     )
-    score: Callable[[Sequence[Any], Sequence[str]], list[float]] = scorer.score
-    return score
 
 
 class _Bar:

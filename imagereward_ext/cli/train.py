@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from imagereward_ext.cli.scorer_options import add_weights_options
 from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import read_file, schema
 from imagereward_ext.settings.flags import add_flags, given_flags
+from imagereward_ext.training.record import RunRecord
 
 if TYPE_CHECKING:
     from imagereward_ext.scorers.base import Scorer
@@ -68,12 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
         return ALL_GOOD
     from imagereward_ext.refl.training import train
 
-    with _alone(Path(config.output).expanduser() / config.name, config.cpu, arguments.share_device):
+    record = RunRecord(Path(config.output).expanduser() / config.name)
+    with _at_work(record, config.cpu, arguments.share_device):
         return _end(train(config, _loader(arguments, config.cpu), TrainingLog(config.updates)))
 
 
 def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
-    from imagereward_ext.jobs.child import OUTCOME
     from imagereward_ext.refl.run_folder import RunFolder, resumed_config
     from imagereward_ext.refl.training import resume
 
@@ -84,22 +86,27 @@ def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
     stored, _ = folder.read_config()
     config = resumed_config(stored, given)
     load = _loader(arguments, config.cpu)
-    with _alone(folder.path, config.cpu, arguments.share_device):
-        (folder.path / OUTCOME).unlink(missing_ok=True)  # of an earlier start, in the WebUI
+    with _at_work(RunRecord(folder.path), config.cpu, arguments.share_device):
         return _end(resume(output, given["name"], given, load, TrainingLog(config.updates)))
 
 
-def _alone(folder: Path, cpu: bool, share_device: bool) -> AbstractContextManager[None]:
-    """Keep this run and its device from every other training; of several processes each has a part in that."""
+@contextmanager
+def _at_work(record: RunRecord, cpu: bool, share_device: bool) -> Iterator[None]:
+    """Keep this run and its device from every other training, and write how it goes.
+
+    Of several processes each claims its device, and the first one the run.
+    """
     from imagereward_ext.diffusion.requirements import require_training_packages
-    from imagereward_ext.jobs.alone import alone
+    from imagereward_ext.jobs.claim import run_and_device
     from imagereward_ext.refl.processes import Processes
 
     require_training_packages()
     processes = Processes(cpu)
     own_device = processes.device.type == "cuda" or processes.index_here == 0
     device = str(processes.device) if own_device and not share_device else None
-    return alone(folder if processes.main else None, device)
+    told = record.endings_told() if processes.main else nullcontext()
+    with run_and_device(record.folder if processes.main else None, device), told:
+        yield
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.storage import write_text
+from imagereward_ext.training.record import RunRecord
 
 FILE = "order.json"
 
@@ -46,10 +48,6 @@ class Order:
     download: bool = True
     packages: str = ""
     """Private folder of training packages, "" where the host has them."""
-    queued_at: float = 0.0
-    starts: int = 0
-    """How often the run was started: 0 while it waits for the first time."""
-    waiting: bool = True
 
     @property
     def name(self) -> str:
@@ -61,10 +59,17 @@ class Order:
         """The run's folder."""
         return Path(str(self.config["output"])) / self.name
 
-    def write(self) -> None:
-        """Keep the order in the run's folder."""
+    @property
+    def record(self) -> RunRecord:
+        """What is known of the run."""
+        return RunRecord(self.folder)
+
+    def write(self, files: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Keep the order in the run's folder, with files that it speaks of."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                write_text(self.folder / name, text)
             write_text(self.folder / FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
             raise JobError(
@@ -73,10 +78,15 @@ class Order:
 
 
 def read_order(folder: Path) -> Order | None:
-    """Read a run's order; None where there is none, or none that can be read."""
+    """Read a run's order; None where there is none, or none that can be read.
+
+    It is an order for the folder it lies in: somebody may have moved that since, or renamed it.
+    """
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         known = {entry.name for entry in fields(Order)}
-        return Order(**{key: value for key, value in content.items() if key in known})
-    except (OSError, ValueError, TypeError, AttributeError):
+        given = {key: value for key, value in content.items() if key in known}
+        given["config"] = {**given["config"], "name": folder.name, "output": str(folder.parent)}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+    return Order(**given)

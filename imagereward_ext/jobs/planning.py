@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
@@ -29,9 +30,18 @@ class Planner:
         self._process: subprocess.Popen[str] | None = None
         self._known: tuple[str, dict[str, Any]] | None = None
 
-    def plan(self, config: dict[str, Any], packages: str, device: str, scorers: str = "") -> dict[str, Any]:
+    def plan(
+        self,
+        config: Mapping[str, Any],
+        prompts: Sequence[str],
+        packages: str,
+        device: str,
+        scorers: str = "",
+    ) -> dict[str, Any]:
         """Return the engine's plan as plain values; `scorers` is where scorers are looked for first."""
-        question = json.dumps({"config": config, "scorers": scorers}, sort_keys=True)
+        question = json.dumps(
+            {"config": dict(config), "prompts": list(prompts), "scorers": scorers}, sort_keys=True
+        )
         with self._changing:
             if self._known is not None and self._known[0] == question:
                 return self._known[1]
@@ -68,17 +78,17 @@ def main() -> int:
     """Answer one question; run in a process of its own."""
     question = json.loads(sys.stdin.read())
     with redirect_stdout(sys.stderr):  # what libraries print is no answer
-        answer = _answer(question["config"], question["scorers"])
+        answer = _answer(question["config"], question["prompts"], question["scorers"])
     print(json.dumps(answer))
     return 0
 
 
-def _answer(config: dict[str, Any], scorers: str) -> dict[str, Any]:
+def _answer(config: dict[str, Any], prompts: list[str], scorers: str) -> dict[str, Any]:
     from imagereward_ext.refl.config import from_mapping
     from imagereward_ext.refl.plan import make_plan
 
     try:
-        plan = make_plan(from_mapping(config), scorers or None)
+        plan = make_plan(from_mapping(config), scorers or None, prompts)
     except ImageRewardError as error:
         return {"error": str(error)}
     return asdict(plan)

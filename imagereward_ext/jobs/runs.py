@@ -1,29 +1,34 @@
-"""What a run's folder tells about it, whichever process is asking and whatever became of the one that trained."""
+"""The runs of a folder as they are shown, whichever process is asking and whatever became of the one that trained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagereward_ext.jobs.child import COMPARISON, OUTCOME, RUN_LOCK, STOP
-from imagereward_ext.jobs.order import Order, read_order
+from imagereward_ext.jobs.order import JobError, read_order
 from imagereward_ext.jobs.process import LOG
-from imagereward_ext.training.lock import holder
+from imagereward_ext.training.journal import Journal, Lines
+from imagereward_ext.training.record import AT_WORK, Entry, RunRecord, State
 
-WAITING, STARTING, RUNNING, STOPPING, COMPARING = "waiting", "starting", "running", "stopping", "comparing"
-FINISHED, STOPPED, GUARD, FAILED, KILLED = "finished", "stopped", "stopped by the guard", "failed", "killed"
-ALIVE = (STARTING, RUNNING, STOPPING, COMPARING)
+COMPARISON = "comparison"
+"""The folder of a run that holds its report of before and after."""
 
-_ENDINGS = {"finished": FINISHED, "asked": STOPPED, "guard": GUARD, "failed": FAILED}
-_LONGEST_READ = 4 << 20  # bytes of events in one answer; the rest comes with the next
+SHOWN = {State.PREPARING: "starting", State.TRAINING: "running", State.LOST: "killed"}
+"""What states are called towards people, pages and the API, where that is not their own name."""
+STOPPING = "stopping"
+"""A run at work that was asked to end."""
+STOPPED_BY_GUARD = "stopped by the guard"
+ALIVE = (*(SHOWN.get(state, str(state)) for state in AT_WORK), STOPPING)
+
+_RECENT_EVENTS = 1 << 16  # bytes from the end of events.jsonl, enough for the last update and more
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its folder shows it."""
+    """A run as it is shown."""
 
     name: str
     state: str
@@ -44,99 +49,111 @@ class Run:
     changed: float = 0.0
 
 
-@dataclass(frozen=True)
-class Events:
-    """Some lines of events.jsonl and where the next ones begin."""
+class Runs:
+    """The runs of one folder."""
 
-    events: tuple[dict[str, Any], ...]
-    position: int
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
+    def paths(self) -> list[Path]:
+        """Return the folder of every run."""
+        return [path for path in self.folder.iterdir() if is_run(path)] if self.folder.is_dir() else []
 
-def list_runs(folder: Path) -> list[Run]:
-    """List every run of a folder, the newest first."""
-    if not folder.is_dir():
-        return []
-    runs = [read_run(path) for path in folder.iterdir() if is_run(path)]
-    return sorted(runs, key=lambda run: run.changed, reverse=True)
+    def list(self) -> list[Run]:
+        """Return every run, the newest first."""
+        return sorted(map(read_run, self.paths()), key=lambda run: run.changed, reverse=True)
+
+    def path(self, name: str) -> Path:
+        """Return the folder of a run; a name that is none of the known ones is refused, whatever it looks like."""
+        known = next((path for path in self.paths() if path.name == name), None)
+        if known is None:
+            raise JobError(f"there is no run {name!r}")
+        return known
+
+    def run(self, name: str) -> Run:
+        """Return one run."""
+        return read_run(self.path(name))
+
+    def record(self, name: str) -> RunRecord:
+        """Return the record of one run."""
+        return RunRecord(self.path(name))
+
+    def delete(self, name: str) -> None:
+        """Remove a run's folder. A LoRA that was copied elsewhere stays."""
+        record = self.record(name)
+        if record.is_held() or state_of(record).state is State.WAITING:
+            raise JobError(f"the run {name!r} is at work or waits for it: stop it first")
+        try:
+            shutil.rmtree(record.folder)
+        except OSError as error:
+            raise JobError(f"the run {name!r} cannot be removed: {error.strerror or error}") from error
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, ordered here or trained on the command line."""
-    return (folder / "order.json").is_file() or (folder / "config.json").is_file()
+    return any((folder / name).is_file() for name in ("journal.jsonl", "order.json", "config.json"))
+
+
+def state_of(record: RunRecord) -> Entry:
+    """Return what is true of a run; one of which nothing is written never began."""
+    return record.read() or Entry(State.LOST)
+
+
+def shown_state(record: RunRecord, entry: Entry) -> str:
+    """Name a run's state as it is shown."""
+    if entry.state in AT_WORK and record.stop_asked():
+        return STOPPING
+    if entry.state is State.STOPPED and entry.by_guard:
+        return STOPPED_BY_GUARD
+    return SHOWN.get(entry.state, str(entry.state))
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run's folder tells."""
-    order = read_order(folder)
-    owner = holder(folder / RUN_LOCK)
-    outcome = _read_json(folder / OUTCOME)
-    last = _last_events(folder / "events.jsonl")
-    update, newest = last.get("update", {}), last.get("newest", {})
-    end = newest if newest.get("kind") == "end" else {}  # an older one belongs to an earlier start
-    state = _state(folder, order, owner is not None, outcome, end)
-    step = int(last.get("step", {}).get("step", 0))
-    updates = _updates(folder, order.config if order else {})
-    seconds = float(update["seconds"]) if "seconds" in update else None
+    """Read a run's record, and what it has measured."""
+    record = RunRecord(folder)
+    entry = state_of(record)
+    events = Journal(folder / "events.jsonl").read_end(_RECENT_EVENTS)
+    update: dict[str, Any] = next((event for event in reversed(events) if event.get("kind") == "update"), {})
+    step = int(
+        next((number for event in reversed(events) if (number := _number(event, "step")) is not None), 0)
+    )
+    updates, seconds = _updates(folder), _number(update, "seconds")
+    at_work = entry.state in AT_WORK
     return Run(
         name=folder.name,
-        state=state,
-        reason=str(outcome.get("reason") or end.get("reason") or ""),
+        state=shown_state(record, entry),
+        reason=entry.reason,
         step=step,
         updates=updates,
         seconds=seconds,
-        seconds_left=None if seconds is None or state != RUNNING else seconds * max(0, updates - step),
-        memory=float(update.get("memory", 0.0)),
-        lora=_lora(folder, outcome, end),
-        resumable=state not in (*ALIVE, WAITING, FINISHED) and any((folder / "states").glob("step-*")),
+        seconds_left=seconds * max(0, updates - step) if seconds and entry.state is State.TRAINING else None,
+        memory=_number(update, "memory") or 0.0,
+        lora=Path(entry.lora).stem if entry.lora and (folder / entry.lora).is_file() else "",
+        resumable=not at_work
+        and entry.state not in (State.WAITING, State.FINISHED)
+        and any((folder / "states").glob("step-*")),
         compared=(folder / COMPARISON / "comparison.json").is_file(),
-        starts=order.starts if order else 1,
-        pid=owner.get("pid") if owner else None,
+        starts=entry.start,
+        pid=record.process() if at_work else None,
         changed=_changed(folder),
     )
 
 
-def is_over(order: Order) -> bool:
-    """Whether a training has said how it ended and has nothing to compare any more: its process only has to end."""
-    outcome = _read_json(order.folder / OUTCOME)
-    if not outcome or order.only_compare:
-        return False
-    return not _compares(order, outcome) or holder(order.folder / RUN_LOCK) is None
+def read_events(folder: Path, position: int) -> Lines:
+    """Read what a run has measured since a position. A resumed run forgets what came after its state."""
+    return Journal(folder / "events.jsonl").read_from(position)
 
 
-def _compares(order: Order, outcome: dict[str, Any]) -> bool:
-    """Whether images are compared after a training that ended like this, or are all there is to do."""
-    trained = outcome.get("ending") in ("finished", "guard") and bool(outcome.get("lora"))
-    return order.only_compare or (order.compare > 0 and trained)
-
-
-def read_events(folder: Path, position: int) -> Events:
-    """Read the complete lines behind a position."""
-    try:
-        with (folder / "events.jsonl").open("rb") as file:
-            if position > file.seek(0, 2):
-                position = 0  # a resumed run forgets what came after its state
-            file.seek(position)
-            block = file.read(_LONGEST_READ)
-    except OSError:
-        return Events((), 0)
-    whole = block[: block.rfind(b"\n") + 1]
-    return Events(tuple(_parsed(whole)), position + len(whole))
+def read_checks(folder: Path) -> list[dict[str, Any]]:
+    """Read every check of a run."""
+    return [
+        event for event in Journal(folder / "events.jsonl").read(b'"check"') if event.get("kind") == "check"
+    ]
 
 
 def training_prompts(folder: Path) -> Path:
     """Return the file of the prompts that a run is trained on."""
-    stored = _read_json(folder / "config.json").get("config", {})
-    return Path(str(stored.get("prompts") or "")).expanduser()
-
-
-def read_checks(folder: Path) -> list[dict[str, Any]]:
-    """Read every check of a run; they are few among its events, and only they are parsed."""
-    try:
-        lines = (folder / "events.jsonl").read_bytes().splitlines()
-    except OSError:
-        return []
-    found = _parsed(b"\n".join(line for line in lines if b'"check"' in line))
-    return [event for event in found if event.get("kind") == "check"]
+    return Path(str(_config(folder).get("prompts") or "")).expanduser()
 
 
 def log_tail(folder: Path, lines: int = 12) -> str:
@@ -150,68 +167,29 @@ def log_tail(folder: Path, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _state(
-    folder: Path, order: Order | None, alive: bool, outcome: dict[str, Any], end: dict[str, Any]
-) -> str:
-    if alive:
-        if (folder / STOP).exists():
-            return STOPPING
-        if outcome and order is not None and _compares(order, outcome):
-            return COMPARING
-        return RUNNING if (folder / "events.jsonl").exists() else STARTING
-    if order is not None and order.waiting:
-        return WAITING
-    ending = outcome.get("ending") or end.get("ending")
-    return _ENDINGS.get(str(ending), KILLED)
+def _number(event: dict[str, Any], name: str) -> float | None:
+    value = event.get(name)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
-def _last_events(file: Path) -> dict[str, dict[str, Any]]:
-    """Return the last event of each kind, and under "step" and "newest" the last with a step and of all."""
-    found: dict[str, dict[str, Any]] = {}
+def _updates(folder: Path) -> int:
+    order = read_order(folder)
+    config = _config(folder) or (dict(order.config) if order else {})
+    return int(_number(config, "updates") or 0)
+
+
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - 65_536))
-            block = stream.read()
-    except OSError:
-        return found
-    for event in _parsed(block):
-        found[str(event.get("kind"))] = found["newest"] = event
-        if "step" in event:
-            found["step"] = event
-    return found
-
-
-def _parsed(block: bytes) -> Iterator[dict[str, Any]]:
-    for line in block.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:  # cut off at the start of the block, or by a crash
-            continue
-        if isinstance(event, dict):
-            yield event
-
-
-def _updates(folder: Path, ordered: Any) -> int:
-    stored = _read_json(folder / "config.json").get("config", {})
-    return int(stored.get("updates") or ordered.get("updates") or 0)
-
-
-def _lora(folder: Path, outcome: dict[str, Any], end: dict[str, Any]) -> str:
-    name = str(outcome.get("lora") or end.get("lora") or "")
-    return Path(name).stem if name and (folder / name).exists() else ""
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def _changed(folder: Path) -> float:
     times = [
-        path.stat().st_mtime for name in ("order.json", "events.jsonl", OUTCOME, "config.json")
+        path.stat().st_mtime
+        for name in ("journal.jsonl", "order.json", "events.jsonl", "outcome.json", "config.json")
         if (path := folder / name).exists()
-    ]  # fmt: skip
+    ]
     return max(times, default=0.0)

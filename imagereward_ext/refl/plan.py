@@ -7,7 +7,7 @@ processor would compute is counted. Both are estimates, good for choosing, and a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from imagereward_ext.diffusion.requirements import require_training_packages
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.memory import RESERVE, Fit, fit, free_memory
 from imagereward_ext.refl.rewards import parse_mix
-from imagereward_ext.refl.session import read_inputs
+from imagereward_ext.refl.session import check_inputs, read_inputs
 from imagereward_ext.scorers.size import size_of
 
 BACKWARD = 2  # times the work of the forward pass
@@ -78,10 +78,18 @@ class Plan:
         ]
 
 
-def make_plan(config: TrainingConfig, folder: Path | str | None = None) -> Plan:
-    """Plan a run. Reads the checkpoint's and the scorers' tables of contents only; `folder` is where these may lie."""
+def make_plan(
+    config: TrainingConfig, folder: Path | str | None = None, prompts: Sequence[str] | None = None
+) -> Plan:
+    """Plan a run, with these prompts or those of its file.
+
+    Reads the checkpoint's and the scorers' tables of contents only; `folder` is where the scorers may lie.
+    """
     require_training_packages()
-    prompts = read_inputs(config)
+    if prompts is None:
+        prompts = read_inputs(config)
+    else:
+        check_inputs(config)
     model = configuration(Path(config.checkpoint).expanduser())
     device = torch.device("cuda" if torch.cuda.is_available() and not config.cpu else "cpu")
     free = free_memory(device)

@@ -24,6 +24,7 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.refl.config import TrainingConfig, check_name, from_mapping
 from imagereward_ext.settings import FieldError
 from imagereward_ext.storage import replace, write_text
+from imagereward_ext.training.journal import Journal
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 CHANGEABLE = (
@@ -51,6 +52,7 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.events_file = path / "events.jsonl"
+        self.events = Journal(self.events_file)
         self.stop_file = path / "stop"
         self.samples = path / "samples"
         self.states = path / "states"
@@ -96,24 +98,18 @@ class RunFolder:
 
     def write_event(self, event: Mapping[str, Any]) -> None:
         """Append one line."""
-        with writing(str(self.events_file)), self.events_file.open("a", encoding="utf-8") as stream:
-            stream.write(_line(event))
+        with writing(str(self.events_file)):
+            self.events.append(_finite(event))
 
     def read_events(self) -> Iterator[dict[str, Any]]:
         """Yield the events; a last line that a crash left unfinished is skipped."""
-        if not self.events_file.exists():
-            return
-        for line in self.events_file.read_bytes().splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
+        yield from self.events.read()
 
     def forget_events_after(self, step: int) -> None:
         """Drop what an interrupted run wrote after the state it resumes from."""
         kept = [event for event in self.read_events() if event.get("step", 0) <= step]
         if self.events_file.exists():
-            write_text(self.events_file, "".join(map(_line, kept)))
+            write_text(self.events_file, "".join(json.dumps(event) + "\n" for event in kept))
 
     # ------------------------------------------------------------------------------------------------ states
 
@@ -193,13 +189,12 @@ def writing(what: str) -> Iterator[None]:
         raise RunError(f"{what} cannot be written: {error.strerror or error}") from error
 
 
-def _line(event: Mapping[str, Any]) -> str:
-    """Spell an event in JSON that browsers read too: they know no infinity, which fp16 gradients may reach."""
-    known = {
+def _finite(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Spell an event as browsers read it too: they know no infinity, which fp16 gradients may reach."""
+    return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in event.items()
     }
-    return json.dumps(known) + "\n"
 
 
 def _flush(file: Path) -> None:

@@ -50,10 +50,16 @@ class Session:
 
 def read_inputs(config: TrainingConfig) -> list[str]:
     """Read the prompts and look at every input, so that what is wrong is said before anything is loaded."""
-    if not config.checkpoint:
-        raise FieldError("checkpoint", "no checkpoint was given: name the base model with --checkpoint")
+    check_inputs(config)
     if not config.prompts:
         raise FieldError("prompts", "no prompts were given: name a text file with --prompts")
+    return read_prompts(Path(config.prompts).expanduser(), FEWEST_PROMPTS)
+
+
+def check_inputs(config: TrainingConfig) -> None:
+    """Look at every input but the prompts."""
+    if not config.checkpoint:
+        raise FieldError("checkpoint", "no checkpoint was given: name the base model with --checkpoint")
     if config.vae and not Path(config.vae).expanduser().is_file():
         raise FieldError("vae", f"the VAE {config.vae} does not exist")
     names = [name for name, _ in parse_mix(config.scorers)]
@@ -62,13 +68,11 @@ def read_inputs(config: TrainingConfig) -> list[str]:
             "judge",
             f"the judge {config.judge} is also the reward: it must be a scorer the training never uses",
         )
-    prompts = read_prompts(Path(config.prompts).expanduser(), FEWEST_PROMPTS)
     if config.images:
         captioned_images(Path(config.images))
     for field in ("output", "lora_dir"):
         if folder := getattr(config, field):
             _refuse_unwritable(field, Path(folder).expanduser())
-    return prompts
 
 
 def _refuse_unwritable(field: str, folder: Path) -> None:

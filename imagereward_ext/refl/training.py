@@ -41,6 +41,7 @@ from imagereward_ext.refl.session import (
     read_inputs,
 )
 from imagereward_ext.refl.stopping import StopRequest
+from imagereward_ext.training.record import RunRecord, State
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -79,6 +80,7 @@ def train(config: TrainingConfig, load: LoadScorer, report: Report) -> Outcome:
         facts = {"checkpoint_sha256": file_digest(checkpoint), "prompts_sha256": _digest(prompts),
                  "model": model_facts(session.parts.config), "fit": kept_facts(session.fit),
                  "processes": processes.count}  # fmt: skip
+        RunRecord(folder.path).begin_unless_begun()
         folder.write_config(config, facts)
     processes.wait()
     return Training(session, folder, processes, report).run()
@@ -93,7 +95,7 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
     config = resumed_config(stored, given)
     processes = Processes(config.cpu)
     if processes.main:
-        folder.stop_file.unlink(missing_ok=True)  # of an earlier start
+        RunRecord(folder.path).begin_unless_begun()
     prompts = read_inputs(config)
     if file_digest(Path(config.checkpoint).expanduser()) != facts.get("checkpoint_sha256"):
         raise RunError(
@@ -136,6 +138,7 @@ class Training:
         self.session = session
         self.config = session.config
         self.folder = folder
+        self.record = RunRecord(folder.path)
         self.processes = processes
         self.report = report
         self.step = 0
@@ -154,6 +157,8 @@ class Training:
             return self._run(stop)
 
     def _run(self, stop: StopRequest) -> Outcome:
+        if self.processes.main:
+            self.record.write(State.TRAINING)
         reason = None
         if self.step == 0 and not self.guard.checks:
             reason = self._check()
@@ -221,6 +226,8 @@ class Training:
             self._event({
                 "kind": "end", "step": self.step, "ending": ending, "reason": reason, "lora": path.name if path else "",
             })  # fmt: skip
+            state = State.FINISHED if ending == "finished" else State.STOPPED
+            self.record.end(state, reason, path.name if path else "", ending == "guard")
         self.processes.wait()
         return Outcome(self.folder.path, self.step, ending, reason, path, lora_step)
 

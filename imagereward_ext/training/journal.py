@@ -7,8 +7,9 @@ a line of its own, and whoever reads passes over what is no JSON object.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,13 @@ class Journal:
             if durable:
                 os.fsync(file.fileno())
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return every line; none where there is no file."""
+    def read(self, holding: bytes = b"") -> list[dict[str, Any]]:
+        """Return every line, or those that hold some bytes: only these are parsed. None where there is no file."""
         try:
-            return list(_objects(self.path.read_bytes()))
+            lines = self.path.read_bytes().splitlines()
         except OSError:
             return []
+        return list(_objects(line for line in lines if holding in line))
 
     def read_from(self, position: int) -> Lines:
         """Return the complete lines behind a position, or all where the file has become shorter since."""
@@ -61,14 +63,14 @@ class Journal:
         except OSError:
             return Lines((), 0)
         whole = block[: block.rfind(b"\n") + 1]
-        return Lines(tuple(_objects(whole)), position + len(whole))
+        return Lines(tuple(_objects(whole.splitlines())), position + len(whole))
 
     def read_end(self, size: int) -> list[dict[str, Any]]:
         """Return the lines within the last bytes of the file."""
         try:
             with self.path.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-                return list(_objects(file.read()))
+                return list(_objects(file.read().splitlines()))
         except OSError:
             return []
 
@@ -80,12 +82,17 @@ def _ends_within_a_line(file: Any) -> bool:
     return bool(file.read(1) != b"\n")
 
 
-def _objects(block: bytes) -> Iterator[dict[str, Any]]:
-    for line in block.splitlines():
+def _objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
         try:
-            # Browsers know no infinity, and take no answer that holds one.
-            value = json.loads(line, parse_constant=lambda constant: None)
+            value = json.loads(line, parse_constant=lambda constant: None, parse_float=_finite)
         except (ValueError, RecursionError):  # cut off, or nothing of ours
             continue
         if isinstance(value, dict):
             yield value
+
+
+def _finite(text: str) -> float | None:
+    """Read a number as browsers do: they know no infinity, and take no answer that holds one."""
+    value = float(text)
+    return value if math.isfinite(value) else None

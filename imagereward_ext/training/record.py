@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -59,6 +61,8 @@ class Entry:
     """What it left, the name of a file in the run's folder."""
     by_guard: bool = False
     """Whether it was the guard rails that stopped it."""
+    compares: bool = False
+    """Whether a comparison is to follow a training that ends well."""
     start: int = 0
     """How often the run had been started by then."""
     time: float = 0.0
@@ -91,6 +95,11 @@ class RunRecord:
             return replace(_ending(entries) or Entry(State.LOST), start=last.start)
         return replace(last, state=State.LOST)
 
+    def state(self) -> State | None:
+        """Return what the run is doing, or how it ended."""
+        entry = self.read()
+        return entry.state if entry else None
+
     def is_held(self) -> bool:
         """Tell whether a living process has the run at work."""
         return any(holder(lock) is not None for lock in (self.process_lock, self.queue_lock))
@@ -112,32 +121,74 @@ class RunRecord:
         self._forget_stop()
         self._append(self._of_ending(State.WAITING) if to_compare else Entry(State.WAITING))
 
-    def begin(self, to_compare: bool = False) -> None:
-        """Start the run (once more). What asked an earlier start to stop does not ask this one."""
+    def begin(self, to_compare: bool = False, compares: bool = False) -> None:
+        """Start the run (once more). What asked an earlier start to stop does not ask this one.
+
+        It is there only to compare (`to_compare`), or to train and, if that ends well, to compare then (`compares`).
+        """
         self._forget_stop()
-        begun = self._of_ending(State.COMPARING) if to_compare else Entry(State.PREPARING)
+        begun = self._of_ending(State.COMPARING) if to_compare else Entry(State.PREPARING, compares=compares)
         self._append(begun, starts=1)
 
-    def write(self, state: State, reason: str = "", lora: str = "", by_guard: bool = False) -> None:
-        """Say what is true from now on."""
-        self._append(Entry(state, reason, lora, by_guard))
+    def begin_unless_begun(self) -> None:
+        """Start the run where nobody has: an engine that is called by itself has no queue before it."""
+        entry = self.read()
+        if entry is None or entry.state is not State.PREPARING:
+            self.begin()
 
-    def end(self, ending: Entry, compares: bool = False) -> None:
-        """Say how the training ended, and in the same breath whether a comparison follows."""
+    def write(self, state: State) -> None:
+        """Say what is done from now on."""
+        self._append(Entry(state))
+
+    def end(self, state: State, reason: str, lora: str = "", by_guard: bool = False) -> None:
+        """Say how the training ended, and in the same breath that a comparison follows, if one does."""
+        ending = Entry(state, reason, lora, by_guard)
+        begun = next((entry for entry in reversed(self._entries()) if entry.state is State.PREPARING), None)
+        compares = begun is not None and begun.compares and lora and (by_guard or state is State.FINISHED)
         self._append(ending, *([replace(ending, state=State.COMPARING)] if compares else []))
 
     def end_comparison(self) -> None:
         """Say that the comparison is over: what was true of the training is true again."""
         self._append(self._of_ending())
 
-    def withdraw(self, state: State, reason: str) -> None:
-        """Say that a start has trained nothing: what an earlier one left is still there."""
+    def give_up(self, state: State, reason: str) -> None:
+        """Say that a start has come to nothing: what an earlier one left is still there."""
         self._append(Entry(state, reason, self._of_ending(state).lora))
+
+    def _start(self) -> int:
+        entries = self._entries()
+        return entries[-1].start if entries else 0
 
     def _of_ending(self, state: State | None = None) -> Entry:
         """Return what is true of how the training ended, in another state if one is given."""
         ending = _ending(self._entries()) or Entry(State.LOST)
         return replace(ending, state=state or ending.state)
+
+    @contextmanager
+    def endings_told(self, begun: bool = False, hint: str = "") -> Iterator[None]:
+        """Write why a start of the run ended that ends with an error: one that begins within the block, or has `begun`.
+
+        The hint says where the rest of an error stands that nobody expected.
+        """
+        before = self._start()
+
+        def told(state: State, reason: str) -> None:
+            if begun or self._start() > before:
+                with suppress(RecordError):  # a full disk: whoever called still hears of it
+                    self.give_up(state, reason)
+
+        try:
+            yield
+        except ImageRewardError as error:
+            told(State.FAILED, str(error))
+            raise
+        except Exception as error:
+            first = next(iter(str(error).splitlines()), "no message")
+            told(State.FAILED, f"{type(error).__name__}: {first}{hint}")
+            raise
+        except KeyboardInterrupt:
+            told(State.STOPPED, "interrupted")
+            raise
 
     def ask_to_stop(self) -> None:
         """Let the run end after the update at work. Whoever runs it looks at this after each."""
@@ -153,8 +204,7 @@ class RunRecord:
             raise RecordError(f"{self.stop_file} cannot be removed: {error.strerror or error}") from error
 
     def _append(self, *entries: Entry, starts: int = 0) -> None:
-        known = self._entries()
-        start = (known[-1].start if known else 0) + starts
+        known, start = self._entries(), self._start() + starts
         new = [replace(entry, start=start, time=time.time()) for entry in entries]
         if known and not self.journal.path.exists():
             new = [*known, *new]  # what the version before left, told once and for all
@@ -179,6 +229,7 @@ def _parsed(line: dict[str, Any]) -> Entry | None:
             str(line.get("reason", "")),
             str(line.get("lora", "")),
             line.get("by_guard") is True,
+            line.get("compares") is True,
             int(line.get("start", 0)),
             float(line.get("time", 0.0)),
         )

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image, ImageStat
 
-from imagereward_ext.cli import compare, main
+from imagereward_ext.cli import compare, main, parse
 from imagereward_ext.diffusion import lora_file
 from imagereward_ext.diffusion.loading import load_parts
 from imagereward_ext.diffusion.lora import LoraLayer
 from imagereward_ext.diffusion.model_config import known
 from imagereward_ext.diffusion.sampling import SamplingSettings
+from imagereward_ext.evaluation import comparison
+from imagereward_ext.evaluation.comparison import ComparisonRequest
 from imagereward_ext.evaluation.trials import (
     Trials,
     TrialSettings,
@@ -53,7 +56,7 @@ def command(world, output, *more):
 
 
 def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "_score", lambda _, name: {"red": redness, "green": greenness}[name])
+    monkeypatch.setattr(comparison, "load_score", lambda name, *_: {"red": redness, "green": greenness}[name])
     assert (
         command(world, tmp_path, "--lora-weight", "0", "--lora-weight", "1", "--seeds", "2", "--keep-images")
         == 0
@@ -86,7 +89,9 @@ def test_every_image_has_a_seed_of_its_own(world):
 
 
 def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(compare, "_load", lambda arguments: pytest.fail("the checkpoint was loaded first"))
+    monkeypatch.setattr(
+        comparison, "load_base", lambda request: pytest.fail("the checkpoint was loaded first")
+    )
     folder, base, lora = world
     prompts = str(folder / "held-out.txt")
     cases = {
@@ -185,14 +190,47 @@ def test_files_of_other_makers_and_broken_ones(tmp_path):
 
 
 def test_a_checkpoint_is_read_as_it_is_asked_for(tmp_path):
-    from imagereward_ext.cli import compare, parse
-
     make_checkpoint(tmp_path)
-    said = [str(tmp_path / "tiny.safetensors"), "lora.safetensors", "--prompts", "p.txt", "--cpu"]
-    parts = compare._load(parse("compare", [*said, "--prediction", "v_prediction", "--precision", "bf16"]))
+    request = ComparisonRequest(tmp_path / "tiny.safetensors", (), ("a cat",), tmp_path, cpu=True)
+    parts = comparison.load_base(replace(request, prediction="v_prediction", precision="bf16"))
     assert parts.config.noise.prediction == "v_prediction"
     assert {parameter.dtype for parameter in parts.unet.parameters()} == {torch.bfloat16}
-    assert compare._load(parse("compare", said)).config.noise.prediction == "epsilon"
+    assert comparison.load_base(request).config.noise.prediction == "epsilon"
+
+
+def test_every_word_of_the_command_line_reaches_the_comparison(tmp_path):
+    (tmp_path / "p.txt").write_text("a cat\na dog")
+    given = {"scorer": "red", "lora_weight": 0.5, "sampler": "ddim", "steps": 3, "guidance": 2.0, "negative": "bad",
+             "width": 64, "height": 96, "seed": 7, "seeds": 2, "batch_size": 5, "clip_skip": 2, "vae": "v.pt",
+             "prediction": "epsilon", "precision": "bf16", "weights_dir": "scorers"}  # fmt: skip
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    flags = ["--keep-images", "--cpu", "--no-download"]
+    said = ["base.safetensors", "lora.safetensors", "--prompts", str(tmp_path / "p.txt"), "--output", "out"]
+    asked = compare.request_of(parse("compare", [*said, *words, *flags]))
+    renamed = {
+        "scorer": "scorers",
+        "lora_weight": "weights",
+        "batch_size": "batch",
+        "weights_dir": "scorer_folder",
+    }
+    expected = {renamed.get(name, name): value for name, value in given.items()}
+    expected |= {
+        "scorers": ("red",),
+        "weights": (0.5,),
+        "vae": Path("v.pt"),
+        "scorer_folder": Path("scorers"),
+    }
+    expected |= {"keep_images": True, "cpu": True, "download": False, "prompts": ("a cat", "a dog")}
+    expected |= {
+        "base": Path("base.safetensors"),
+        "loras": (Path("lora.safetensors"),),
+        "output": Path("out"),
+    }
+    assert vars(asked) == expected
+    plain = compare.request_of(parse("compare", said))
+    assert plain == ComparisonRequest(asked.base, asked.loras, asked.prompts, asked.output), (
+        "the defaults stand once"
+    )
 
 
 def test_guidance_starts_from_what_the_webuis_start_from(tmp_path, monkeypatch):

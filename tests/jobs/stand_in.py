@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs import child
 from imagereward_ext.refl.stopping import StopRequest
+from imagereward_ext.training.record import State
 
 
 def engine(order):
@@ -26,8 +27,7 @@ def engine(order):
     if not order.resume:
         (folder / "states").mkdir()
         (folder / "config.json").write_text(json.dumps({"config": dict(order.config)}))
-    else:
-        (folder / "stop").unlink(missing_ok=True)  # as the engine does
+    order.record.write(State.TRAINING)
     step = max((int(path.name[5:]) for path in (folder / "states").glob("step-*")), default=0)
     with StopRequest(folder / "stop") as stop:
         while step < order.config["updates"] and not stop:
@@ -48,6 +48,7 @@ def engine(order):
     lora = folder / f"{order.name}-{step:06d}.safetensors"
     lora.write_bytes(b"lora")
     event(folder, kind="end", step=step, ending=ending, reason="done", lora=lora.name)
+    order.record.end(State.STOPPED if stop else State.FINISHED, f"after {step}", lora.name)
     atexit.register(time.sleep, order.config.get("ending", 0))
     return SimpleNamespace(ending=ending, reason=f"after {step}", step=step, lora=lora, lora_step=step)
 
@@ -67,6 +68,7 @@ def event(folder: Path, **values) -> None:
 def compare(order):
     time.sleep(order.config.get("comparing", 0))
     (order.folder / "compared").touch()
+    order.record.end_comparison()
     return 0
 
 

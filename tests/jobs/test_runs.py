@@ -7,38 +7,127 @@ import json
 import pytest
 
 from imagereward_ext.jobs import runs
-from imagereward_ext.jobs.child import OUTCOME, RUN_LOCK
-from imagereward_ext.jobs.order import Order
+from imagereward_ext.jobs.order import JobError, Order
+from imagereward_ext.jobs.runs import Runs
+from imagereward_ext.training.journal import Journal
 from imagereward_ext.training.lock import Lock
+from imagereward_ext.training.record import RunRecord, State
+
+
+@pytest.fixture
+def order(tmp_path):
+    order = Order({"name": "run", "output": str(tmp_path), "updates": 5})
+    order.write()
+    return order
 
 
 @pytest.mark.parametrize(
-    ("compare", "ending", "state"),
+    ("state", "more", "asked", "shown"),
     [
-        (2, "finished", runs.COMPARING),
-        (2, "guard", runs.COMPARING),
-        (2, "failed", runs.RUNNING),
-        (0, "finished", runs.RUNNING),
+        (State.WAITING, {}, False, "waiting"),
+        (State.PREPARING, {}, False, "starting"),
+        (State.TRAINING, {}, False, "running"),
+        (State.TRAINING, {}, True, "stopping"),
+        (State.COMPARING, {}, False, "comparing"),
+        (State.FINISHED, {}, True, "finished"),
+        (State.STOPPED, {}, False, "stopped"),
+        (State.STOPPED, {"by_guard": True}, False, "stopped by the guard"),
+        (State.FAILED, {}, False, "failed"),
+        (State.LOST, {}, False, "killed"),
     ],
 )
-@pytest.mark.parametrize("lora", ["run-000003.safetensors", ""])
-def test_a_process_that_only_has_to_end_compares_nothing(tmp_path, compare, ending, state, lora):
-    order = Order({"name": "run", "output": str(tmp_path)}, compare=compare, waiting=False)
-    order.write()
-    (order.folder / "events.jsonl").touch()
-    (order.folder / OUTCOME).write_text(json.dumps({"ending": ending, "reason": "done", "lora": lora}))
-    lock = Lock(order.folder / RUN_LOCK)
-    assert lock.take({"name": "run"})
-    assert runs.read_run(order.folder).state == (state if lora else runs.RUNNING)
+def test_states_are_shown_by_the_words_that_pages_and_clients_know(order, state, more, asked, shown):
+    lock = Lock(order.record.process_lock)
+    assert lock.take({})
+    order.record.journal.append({"state": state, **more})
+    if asked:
+        order.record.ask_to_stop()
+    run = runs.read_run(order.folder)
+    assert run.state == shown
+    assert (run.state in runs.ALIVE) == (run.pid is not None)
     lock.release()
-    assert runs.read_run(order.folder).state not in runs.ALIVE
 
 
 def test_the_checks_of_a_long_run_are_all_read(tmp_path):
     """Its events are more than one answer holds."""
     note = {"kind": "note", "text": 'no "check" but ' + "x" * 1000}
-    lines = [{"kind": "check", "step": 0}, *[note] * 5000, {"kind": "check", "step": 10}]
-    (tmp_path / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert runs.read_events(tmp_path, 0).events[-1] == note
+    Journal(tmp_path / "events.jsonl").append(
+        {"kind": "check", "step": 0}, *[note] * 5000, {"kind": "check", "step": 10}
+    )
+    assert runs.read_events(tmp_path, 0).objects[-1] == note
     assert [check["step"] for check in runs.read_checks(tmp_path)] == [0, 10]
     assert runs.read_checks(tmp_path / "none") == []
+
+
+HOSTILE = ["[1]", "3", "[" * 10_000, '{"kind": "update", "step": "many", "seconds": [], "memory": {}}', '{"kind": []}',
+           '{"kind": "update", "step": 1e999}', "{"]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", HOSTILE)
+def test_lines_that_are_no_events_are_passed_over(order, line):
+    (order.folder / "events.jsonl").write_text(f'{{"kind": "update", "step": 2, "seconds": 0.5}}\n{line}\n')
+    run = runs.read_run(order.folder)
+    assert run.step == 2
+    assert json.dumps([run.__dict__, runs.read_events(order.folder, 0).objects], allow_nan=False)
+    assert runs.read_checks(order.folder) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "[]", "3", "{", '{"config": []}', '{"config": {"updates": "x"}}', "\x00"]
+)
+@pytest.mark.parametrize("name", ["order.json", "config.json", "outcome.json"])
+def test_files_that_are_none_of_ours_are_passed_over(order, name, content):
+    (order.folder / name).write_text(content)
+    assert [run.name for run in Runs(order.folder.parent).list()] == ["run"]
+    runs.training_prompts(order.folder)
+
+
+def test_an_order_is_for_the_folder_it_lies_in(order, tmp_path):
+    """Somebody who has moved the WebUI, or renamed a run, must not have another one trained."""
+    moved = tmp_path / "elsewhere" / "renamed"
+    moved.parent.mkdir()
+    order.folder.rename(moved)
+    found = runs.read_order(moved)
+    assert found is not None
+    assert (found.name, found.folder) == ("renamed", moved)
+
+
+def test_a_run_of_the_version_before_is_listed_and_goes_on(tmp_path):
+    folder = tmp_path / "old"
+    (folder / "states" / "step-000002").mkdir(parents=True)
+    (folder / "old-000002.safetensors").touch()
+    config = {"name": "old", "output": str(tmp_path), "updates": 4}
+    order = {
+        "config": config,
+        "resume": False,
+        "device": "cpu",
+        "queued_at": 1.0,
+        "starts": 2,
+        "waiting": False,
+    }
+    outcome = {
+        "ending": "asked",
+        "reason": "asked to stop after update 2",
+        "step": 2,
+        "lora": "old-000002.safetensors",
+    }
+    for name, content in (("order", order), ("outcome", outcome), ("config", {"config": config})):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    Journal(folder / "events.jsonl").append({"kind": "update", "step": 2, "seconds": 0.5, "memory": 1.0})
+    [run] = Runs(tmp_path).list()
+    assert (run.state, run.reason, run.lora) == ("stopped", outcome["reason"], "old-000002")
+    assert (run.step, run.updates, run.starts, run.resumable) == (2, 4, 2, True)
+    known = runs.read_order(folder)
+    assert known is not None
+    assert (known.device, known.name) == ("cpu", "old")
+
+
+def test_a_run_whose_process_only_has_to_end_is_not_deleted(order):
+    lock = Lock(order.record.queue_lock)
+    assert lock.take({})
+    order.record.journal.append({"state": "finished"})
+    with pytest.raises(JobError, match="stop it first"):
+        Runs(order.folder.parent).delete("run")
+    lock.release()
+    Runs(order.folder.parent).delete("run")
+    assert RunRecord(order.folder).read() is None

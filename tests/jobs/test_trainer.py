@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import pytest
 
-from imagereward_ext.jobs import child, process, runs
-from imagereward_ext.jobs import trainer as trainer_module
+from imagereward_ext.jobs import interruption, process, runs, stopping
 from imagereward_ext.jobs.order import JobError, Order, read_order
 from imagereward_ext.jobs.trainer import Trainer
 from imagereward_ext.training.lock import Lock, holder
+from imagereward_ext.training.record import RecordError, RunRecord
 
 ROOT = process.ROOT
 PATIENCE = 240.0  # seconds; on a busy machine a process alone takes some to start
@@ -36,10 +36,10 @@ def _use_the_stand_in(monkeypatch):
 def world(tmp_path):
     world = World(tmp_path)
     yield world
-    for run in world.trainer.runs():
+    for run in world.trainer.runs.list():
         if run.pid:
             process.kill(run.pid)
-    world.trainer.wait(PATIENCE)
+    world.trainer.queue.wait(PATIENCE)
 
 
 class World:
@@ -64,7 +64,7 @@ class World:
     def until(self, name, *states, step=0, trainer=None):
         deadline = time.monotonic() + PATIENCE
         while True:
-            run = (trainer or self.trainer).run(name)
+            run = (trainer or self.trainer).runs.run(name)
             if run.state in states and run.step >= step:
                 return run
             assert time.monotonic() < deadline, f"{run} is not {states}\n{self.log(name)}"
@@ -80,91 +80,89 @@ class World:
 
 def test_a_run_goes_from_start_to_lora_and_room_is_made_around_it(world):
     run = world.trainer.start(world.order())
-    assert run.state in (runs.WAITING, runs.STARTING)
-    assert world.trainer.busy().name == "run" if world.trainer.busy() else run.state == runs.WAITING
-    end = world.until("run", runs.FINISHED)
-    assert world.trainer.wait(PATIENCE)
+    assert run.state in ("waiting", "starting")
+    assert world.trainer.queue.busy().name == "run" if world.trainer.queue.busy() else run.state == "waiting"
+    end = world.until("run", "finished")
+    assert world.trainer.queue.wait(PATIENCE)
     assert (end.step, end.updates, end.lora) == (3, 3, "run-000003")
     assert world.calls == [("before", "run"), ("after", "run")]
-    assert world.trainer.busy() is None
+    assert world.trainer.queue.busy() is None
     assert "update 3: reward 0.300" in world.log("run")
 
 
 def test_it_is_a_child_in_a_group_of_its_own_that_holds_its_locks(world):
     world.trainer.start(world.order(updates=1000, hold_after=1))
-    run = world.until("run", runs.RUNNING, step=1)
+    run = world.until("run", "running", step=1)
     assert os.getpgid(run.pid) == run.pid != os.getpgid(0)
     assert holder(process.device_lock("auto", world.folder / "locks"))["pid"] == run.pid
     world.trainer.stop("run", now=True)
-    assert world.until("run", runs.KILLED).reason == "ended without waiting for its update, as asked"
+    assert world.until("run", "killed").reason == "ended without waiting for its update, as asked"
 
 
 def test_stop_ends_within_one_update_and_resume_goes_on(world):
     world.trainer.start(world.order(updates=8, hold_after=3))
-    world.until("run", runs.RUNNING, step=2)
+    world.until("run", "running", step=2)
     asked_at = world.trainer.stop("run").step
-    stopped = world.until("run", runs.STOPPED)
+    stopped = world.until("run", "stopped")
     assert asked_at <= stopped.step <= asked_at + 1
     assert stopped.resumable
-    world.trainer.wait(PATIENCE)
+    world.trainer.queue.wait(PATIENCE)
     world.trainer.resume("run")
-    end = world.until("run", runs.FINISHED)
+    end = world.until("run", "finished")
     assert (end.step, end.starts) == (8, 2)
     steps = [
-        e["step"] for e in runs.read_events(world.folder / "runs/run", 0).events if e["kind"] == "update"
+        e["step"] for e in runs.read_events(world.folder / "runs/run", 0).objects if e["kind"] == "update"
     ]
     assert steps == list(range(1, 9)), "the resumed run goes on where the first one stopped"
 
 
 def test_a_generation_waits_for_a_process_that_only_has_to_end(world):
     world.trainer.start(world.order(updates=4, hold_after=2, ending=5.0))
-    world.until("run", runs.RUNNING)
-    assert world.trainer.busy_for_long().name == "run", "a training that goes on is not waited for"
+    world.until("run", "running")
+    assert world.trainer.queue.busy_for_long().name == "run", "a training that goes on is not waited for"
     world.go()
-    world.until("run", runs.FINISHED, runs.COMPARING)
-    assert world.trainer.busy() is not None, "the process is still there"
-    assert world.trainer.busy_for_long() is None
+    world.until("run", "finished", "comparing")
+    assert world.trainer.queue.busy() is not None, "the process is still there"
+    assert world.trainer.queue.busy_for_long() is None
 
 
 def test_comparing_again_is_seen_from_its_order_to_the_end_of_its_process(world):
     world.trainer.start(world.order(updates=1, comparing=1.0))
-    world.until("run", runs.FINISHED)
-    assert world.trainer.wait(PATIENCE)
-    seen, deadline = [world.trainer.compare("run", "", 2).state], time.monotonic() + PATIENCE
-    while seen[-1] != runs.FINISHED:
+    world.until("run", "finished")
+    assert world.trainer.queue.wait(PATIENCE)
+    seen, deadline = [world.trainer.compare("run", ["a cat", "a dog"], 2).state], time.monotonic() + PATIENCE
+    while seen[-1] != "finished":
         assert time.monotonic() < deadline
-        seen.append(world.trainer.run("run").state)
-    assert set(seen[:-1]) <= {runs.WAITING, runs.COMPARING}
-    assert world.trainer.busy_for_long() is None, "whoever sees that it has finished may generate"
+        seen.append(world.trainer.runs.run("run").state)
+    assert set(seen[:-1]) <= {"waiting", "comparing"}
+    assert world.trainer.queue.busy_for_long() is None, "whoever sees that it has finished may generate"
     assert (world.folder / "runs/run/compared").exists()
 
 
 def test_stop_while_it_still_loads_ends_it_too(world):
     world.trainer.start(world.order(loading=2 * PATIENCE))
-    world.until("run", runs.STARTING)
+    world.until("run", "starting")
     world.trainer.stop("run")
-    stopped = world.until("run", runs.STOPPED)
+    stopped = world.until("run", "stopped")
     assert "before the first update" in stopped.reason
 
 
 def test_stop_while_its_process_starts_is_no_end_without_a_word(world, monkeypatch):
-    """On a busy machine Python alone takes longer to start than the stop file gets before the signal."""
-    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0)
+    """On a busy machine Python alone takes longer to start than the request gets before the signal."""
+    monkeypatch.setattr(stopping, "SECONDS_BEFORE_THE_SIGNAL", 0)
     monkeypatch.setattr(process, "_START", "import time; time.sleep(1.5); " + process._START)
     world.trainer.start(world.order())
-    deadline = time.monotonic() + PATIENCE
-    while world.trainer.run("run").pid is None:
-        assert time.monotonic() < deadline
+    appear(world, "run/log.txt")
     world.trainer.stop("run")
-    stopped = world.until("run", runs.STOPPED, runs.KILLED, runs.FINISHED)
-    assert (stopped.state, stopped.reason) == (runs.STOPPED, "stopped before the first update")
+    stopped = world.until("run", "stopped", "killed", "finished")
+    assert (stopped.state, stopped.reason) == ("stopped", "stopped before the first update")
 
 
 def test_a_signal_after_the_last_update_does_not_keep_the_ending_from_being_written(world):
     """Stop is a file first and a signal two seconds later: the engine may have answered the file by then."""
     world.trainer.start(world.order(signal_late=True))
-    end = world.until("run", runs.FINISHED, runs.STOPPED, runs.KILLED)
-    assert (end.state, end.lora) == (runs.FINISHED, "run-000003"), world.log("run")
+    end = world.until("run", "finished", "stopped", "killed")
+    assert (end.state, end.lora) == ("finished", "run-000003"), world.log("run")
 
 
 def test_stop_pressed_while_room_is_made_starts_nothing(world):
@@ -173,125 +171,135 @@ def test_stop_pressed_while_room_is_made_starts_nothing(world):
         world.folder / "runs", lambda order: room.wait(PATIENCE), lambda order: None, world.folder / "locks"
     )
     trainer.start(world.order())
-    world.until("run", runs.STARTING, trainer=trainer)
+    world.until("run", "starting", trainer=trainer)
     trainer.stop("run")
     room.set()
-    stopped = world.until("run", runs.STOPPED, trainer=trainer)
+    stopped = world.until("run", "stopped", trainer=trainer)
     assert stopped.reason == "stopped before the first update"
-    assert trainer.wait(PATIENCE)
+    assert trainer.queue.wait(PATIENCE)
     assert not (world.folder / "runs/run/log.txt").exists(), "no process was started"
 
 
 def test_stop_pressed_while_a_resumed_run_begins_is_not_lost(world):
-    """It begins by taking an old stop file away, which may be the new one."""
+    """It begins where an earlier start was stopped: that request is over, and this one is not."""
     world.trainer.start(world.order(updates=8, hold_after=3))
-    world.until("run", runs.RUNNING, step=2)
+    world.until("run", "running", step=2)
     world.trainer.stop("run")
-    world.until("run", runs.STOPPED)
-    assert world.trainer.wait(PATIENCE)
+    world.until("run", "stopped")
+    assert world.trainer.queue.wait(PATIENCE)
     order = read_order(world.folder / "runs/run")
-    replace(order, config={**order.config, "updates": 100_000, "seconds": 0.2}).write()
+    replace(order, config={**order.config, "updates": 100_000, "loading": 1.0}).write()
     world.trainer.resume("run")
-    world.until("run", runs.RUNNING, step=4)
-    world.trainer.stop("run")
-    (world.folder / "runs/run/stop").unlink()
-    assert world.until("run", runs.STOPPED).resumable
+    world.until("run", "starting")
+    assert world.trainer.stop("run").state == "stopping"
+    stopped = world.until("run", "stopped", "finished")
+    assert (stopped.state, stopped.starts) == ("stopped", 2)
 
 
 def test_whoever_sees_a_stop_through_leaves_a_run_alone_that_was_resumed_since(world, monkeypatch):
     """Until the new process has its lock, the number of the old one stands there."""
-    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0)
+    monkeypatch.setattr(stopping, "SECONDS_BEFORE_THE_SIGNAL", 0)
     world.trainer.start(world.order(updates=100_000))
-    run = world.until("run", runs.RUNNING, step=1)
-    world.trainer._see_it_end("run", run.pid, starts=run.starts - 1)
-    assert not (world.folder / "runs/run/stop").exists()
-    assert world.trainer.run("run").state == runs.RUNNING
+    run = world.until("run", "running", step=1)
+    record = world.trainer.runs.record("run")
+    stopping.see_through(record, start=run.starts - 1)
+    assert not record.stop_asked()
+    assert world.trainer.runs.run("run").state == "running"
     world.trainer.stop("run", now=True)
-    world.until("run", runs.KILLED)
+    world.until("run", "killed")
 
 
-def test_a_run_that_cannot_be_written_waits_for_a_person(world, monkeypatch):
+def test_a_run_whose_start_cannot_be_written_waits_for_a_person(world, monkeypatch):
     """With a full disk the worker must neither start it nor try for ever."""
-    write, failed = Order.write, []
+    failed = []
 
-    def full(order):
-        if order.waiting:
-            return write(order)
-        failed.append(order.name)
-        raise JobError("the run folder run cannot be written: No space left on device")
+    def full(record, **how):
+        failed.append(record.folder.name)
+        raise RecordError("the record of the run run cannot be written: No space left on device")
 
-    monkeypatch.setattr(Order, "write", full)
+    monkeypatch.setattr(RunRecord, "begin", full)
     world.trainer.start(world.order())
-    assert world.trainer.wait(PATIENCE)
+    assert world.trainer.queue.wait(PATIENCE)
     assert failed == ["run"]
-    assert world.trainer.run("run").state == runs.WAITING
-    assert world.trainer.busy() is None
+    assert world.trainer.runs.run("run").state == "waiting"
+    assert world.trainer.queue.busy() is None
     monkeypatch.undo()
     _use_the_stand_in(monkeypatch)
     world.trainer.resume("run")
-    world.until("run", runs.FINISHED)
+    world.until("run", "finished")
+
+
+def test_a_run_that_cannot_be_put_into_the_queue_leaves_nothing(world, monkeypatch):
+    def full(record, **how):
+        raise RecordError("the record of the run run cannot be written: No space left on device")
+
+    monkeypatch.setattr(RunRecord, "wait", full)
+    with pytest.raises(RecordError):
+        world.trainer.start(world.order(), {"prompts.json": "[]"})
+    assert world.trainer.runs.list() == []
+    assert not (world.folder / "runs/run").exists()
 
 
 def test_ending_it_now_is_no_race_with_the_run_that_ends_by_itself(world, monkeypatch):
-    write = trainer_module._write_outcome
+    give_up = RunRecord.give_up
 
-    def slowly(*arguments):  # as on a busy disk: the run would find a stop file meanwhile
-        write(*arguments)
+    def slowly(*arguments):  # as on a busy disk: the run would find a request to stop meanwhile
+        give_up(*arguments)
         time.sleep(1)
 
     world.trainer.start(world.order(updates=100_000))
-    world.until("run", runs.RUNNING, step=1)
-    monkeypatch.setattr(trainer_module, "_write_outcome", slowly)
+    world.until("run", "running", step=1)
+    monkeypatch.setattr(RunRecord, "give_up", slowly)
     world.trainer.stop("run", now=True)
-    assert world.until("run", runs.KILLED, runs.STOPPED).state == runs.KILLED
+    assert world.until("run", "killed", "stopped").state == "killed"
 
 
 def test_stopping_an_update_that_is_stuck_comes_to_an_end_and_the_state_before_it_resumes(world, monkeypatch):
-    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
-    monkeypatch.setattr(trainer_module, "SECONDS_AFTER_THE_SIGNAL", 1.0)
+    monkeypatch.setattr(stopping, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
+    monkeypatch.setattr(stopping, "SECONDS_AFTER_THE_SIGNAL", 1.0)
     world.trainer.start(world.order(updates=4, stuck_after=2))
     appear(world, "run/stuck")
-    assert world.trainer.stop("run").state == runs.STOPPING
-    killed = world.until("run", runs.KILLED)
+    assert world.trainer.stop("run").state == "stopping"
+    killed = world.until("run", "killed")
     assert killed.reason == "it did not answer for 1 seconds and was ended"
     assert (killed.step, killed.resumable) == (2, True)
-    assert world.trainer.wait(PATIENCE)
+    assert world.trainer.queue.wait(PATIENCE)
     assert world.calls[-1] == ("after", "run")
     world.trainer.resume("run")
-    assert world.until("run", runs.FINISHED).step == 4
+    assert world.until("run", "finished").step == 4
 
 
 def test_a_slow_update_is_waited_for(world, monkeypatch):
-    monkeypatch.setattr(trainer_module, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
-    monkeypatch.setattr(trainer_module, "SECONDS_AFTER_THE_SIGNAL", 0.1)
-    monkeypatch.setattr(trainer_module, "UPDATES_AFTER_THE_SIGNAL", 1000)  # of 0.05 s, the stand-in says
+    monkeypatch.setattr(stopping, "SECONDS_BEFORE_THE_SIGNAL", 0.1)
+    monkeypatch.setattr(stopping, "SECONDS_AFTER_THE_SIGNAL", 0.1)
+    monkeypatch.setattr(stopping, "UPDATES_AFTER_THE_SIGNAL", 1000)  # of 0.05 s, the stand-in says
     world.trainer.start(world.order(updates=100, seconds=1.5))
-    world.until("run", runs.RUNNING, step=1)
+    world.until("run", "running", step=1)
     world.trainer.stop("run")
-    stopped = world.until("run", runs.STOPPED, runs.KILLED)
-    assert stopped.state == runs.STOPPED
+    stopped = world.until("run", "stopped", "killed")
+    assert stopped.state == "stopped"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_killed_run_is_told_cleaned_up_and_resumed(world, how):
     world.trainer.start(world.order(updates=6, hold_after=3))
-    run = world.until("run", runs.RUNNING, step=2)
+    run = world.until("run", "running", step=2)
     os.kill(run.pid, how)
-    killed = world.until("run", runs.KILLED)
+    killed = world.until("run", "killed")
     assert killed.resumable
     assert f"signal {int(how)}" in killed.reason
-    assert world.trainer.wait(PATIENCE)
+    assert world.trainer.queue.wait(PATIENCE)
     assert world.calls[-1] == ("after", "run"), "the checkpoint comes back after a kill"
     world.trainer.resume("run")
-    assert world.until("run", runs.FINISHED).step == 6
+    assert world.until("run", "finished").step == 6
 
 
 def test_an_error_of_the_engine_is_shown_as_it_is(world):
     world.trainer.start(world.order(fails=True))
-    failed = world.until("run", runs.FAILED)
+    failed = world.until("run", "failed")
     assert failed.reason == "the checkpoint model.safetensors does not exist"
     assert not failed.resumable
-    world.trainer.wait(PATIENCE)
+    world.trainer.queue.wait(PATIENCE)
     assert world.calls == [("before", "run"), ("after", "run")]
 
 
@@ -303,9 +311,9 @@ def test_an_error_while_room_is_made_ends_the_run_before_it_starts(world):
         world.folder / "runs", no_room, lambda o: world.calls.append("after"), world.folder / "locks"
     )
     trainer.start(world.order())
-    failed = world.until("run", runs.FAILED, trainer=trainer)
+    failed = world.until("run", "failed", trainer=trainer)
     assert failed.reason == "the WebUI would not let go"
-    assert trainer.wait(PATIENCE)
+    assert trainer.queue.wait(PATIENCE)
     assert world.calls == ["after"]
 
 
@@ -314,7 +322,7 @@ def test_start_pressed_twice_starts_once(world):
     with pytest.raises(JobError, match=r"'run' exists already and is (waiting|starting|running)"):
         world.trainer.start(world.order(updates=5))
     world.go()
-    assert world.until("run", runs.FINISHED).starts == 1
+    assert world.until("run", "finished").starts == 1
 
 
 def test_start_pressed_at_the_same_moment_starts_once(world):
@@ -332,21 +340,21 @@ def test_start_pressed_at_the_same_moment_starts_once(world):
     for thread in threads:
         thread.join()
     assert len(refused) == 7
-    assert world.until("run", runs.FINISHED).starts == 1
-    world.trainer.wait(PATIENCE)
+    assert world.until("run", "finished").starts == 1
+    world.trainer.queue.wait(PATIENCE)
     assert world.calls == [("before", "run"), ("after", "run")]
 
 
 def test_runs_wait_in_a_queue_and_can_be_taken_out(world):
     world.trainer.start(world.order("first", updates=20, hold_after=1))
-    world.until("first", runs.RUNNING)
+    world.until("first", "running")
     world.trainer.start(world.order("second"))
     world.trainer.start(world.order("third"))
-    assert [world.trainer.run(name).state for name in ("second", "third")] == [runs.WAITING] * 2
-    assert world.trainer.stop("second").state == runs.STOPPED
+    assert [world.trainer.runs.run(name).state for name in ("second", "third")] == ["waiting"] * 2
+    assert world.trainer.stop("second").state == "stopped"
     world.go("first")
-    world.until("third", runs.FINISHED)
-    world.trainer.wait(PATIENCE)
+    world.until("third", "finished")
+    world.trainer.queue.wait(PATIENCE)
     assert [name for what, name in world.calls if what == "before"] == ["first", "third"]
 
 
@@ -354,25 +362,25 @@ def test_two_trainings_of_one_device_are_refused_whoever_starts_them(world):
     other = Lock(process.device_lock("auto", world.folder / "locks"))
     assert other.take({"name": "somebody else's"})
     world.trainer.start(world.order())
-    failed = world.until("run", runs.FAILED)
+    failed = world.until("run", "failed")
     assert "another training uses this device" in failed.reason
     other.release()
-    world.trainer.wait(PATIENCE)
+    world.trainer.queue.wait(PATIENCE)
     world.trainer.resume("run")
-    world.until("run", runs.FINISHED)
+    world.until("run", "finished")
 
 
 def test_a_comparison_that_finds_the_device_in_use_leaves_the_training_finished(world):
     world.trainer.start(world.order())
-    world.until("run", runs.FINISHED)
-    assert world.trainer.wait(PATIENCE)
+    world.until("run", "finished")
+    assert world.trainer.queue.wait(PATIENCE)
     other = Lock(process.device_lock("auto", world.folder / "locks"))
     assert other.take({"name": "somebody else's"})
-    world.trainer.compare("run", "", 2)
-    assert world.trainer.wait(PATIENCE)
+    world.trainer.compare("run", ["a cat", "a dog"], 2)
+    assert world.trainer.queue.wait(PATIENCE)
     assert "another training uses this device" in world.log("run")
-    run = world.trainer.run("run")
-    assert (run.state, run.reason, run.lora) == (runs.FINISHED, "after 3", "run-000003")
+    run = world.trainer.runs.run("run")
+    assert (run.state, run.reason, run.lora) == ("finished", "after 3", "run-000003")
     other.release()
 
 
@@ -413,23 +421,23 @@ def test_a_run_ends_with_the_webui_however_that_ends(world):
     webui = webui_that_starts(world, survive=False)
     webui.kill()
     webui.wait()
-    stopped = world.until("run", runs.STOPPED)
+    stopped = world.until("run", "stopped")
     assert 0 < stopped.step < 30
     assert stopped.resumable
-    assert world.trainer.run("later").state == runs.WAITING, "a queue waits for a person after a restart"
+    assert world.trainer.runs.run("later").state == "waiting", "a queue waits for a person after a restart"
 
 
 def test_a_run_that_may_survive_is_found_again_and_watched(world):
     webui = webui_that_starts(world, survive=True)
     webui.kill()
     webui.wait()
-    assert world.until("run", runs.RUNNING)
+    assert world.until("run", "running")
     restarted = world.new_trainer()
-    assert restarted.busy().name == "run"
+    assert restarted.queue.busy().name == "run"
     world.go()
-    world.until("run", runs.FINISHED, trainer=restarted)
-    world.until("later", runs.FINISHED, trainer=restarted)
-    assert restarted.wait(PATIENCE)
+    world.until("run", "finished", trainer=restarted)
+    world.until("later", "finished", trainer=restarted)
+    assert restarted.queue.wait(PATIENCE)
     assert world.calls == [("after", "run"), ("before", "later"), ("after", "later")]
 
 
@@ -439,25 +447,26 @@ def test_an_orphan_can_be_stopped(world):
     webui.wait()
     restarted = world.new_trainer()
     restarted.stop("run")
-    assert world.until("run", runs.STOPPED, trainer=restarted).step < 30
+    assert world.until("run", "stopped", trainer=restarted).step < 30
 
 
 def test_a_waiting_run_of_an_earlier_webui_starts_when_asked(world):
-    replace(world.order(), queued_at=1.0).write()
+    world.order().write()
+    world.order().record.wait()
     trainer = world.new_trainer()
-    assert trainer.run("run").state == runs.WAITING
-    assert trainer.busy() is None
+    assert trainer.runs.run("run").state == "waiting"
+    assert trainer.queue.busy() is None
     trainer.resume("run")
-    world.until("run", runs.FINISHED, trainer=trainer)
+    world.until("run", "finished", trainer=trainer)
 
 
 def test_only_names_of_known_runs_lead_anywhere(world):
     world.trainer.start(world.order())
-    world.until("run", runs.FINISHED)
+    world.until("run", "finished")
     (world.folder / "elsewhere").mkdir()
     for name in ("../elsewhere", "..", ".", "", "run/../run", str(world.folder / "runs" / "run"), "none"):
         with pytest.raises(JobError, match="there is no run"):
-            world.trainer.path(name)
+            world.trainer.runs.path(name)
     for name in ("../up", "a/b"):
         with pytest.raises(JobError, match="cannot be the name"):
             world.trainer.start(world.order(name))
@@ -466,28 +475,28 @@ def test_only_names_of_known_runs_lead_anywhere(world):
 
 def test_delete_takes_finished_runs_only(world):
     world.trainer.start(world.order(updates=30, hold_after=1))
-    world.until("run", runs.RUNNING)
+    world.until("run", "running")
     with pytest.raises(JobError, match="stop it first"):
         world.trainer.delete("run")
     world.trainer.stop("run")
-    world.until("run", runs.STOPPED)
-    world.trainer.wait(PATIENCE)
+    world.until("run", "stopped")
+    world.trainer.queue.wait(PATIENCE)
     world.trainer.delete("run")
-    assert world.trainer.runs() == []
+    assert world.trainer.runs.list() == []
 
 
 def test_events_are_read_once_each_and_from_the_start_after_a_resume_shortened_them(world):
     world.trainer.start(world.order(updates=4))
-    world.until("run", runs.FINISHED)
+    world.until("run", "finished")
     folder = world.folder / "runs/run"
     first = runs.read_events(folder, 0)
-    assert [event["step"] for event in first.events] == [1, 2, 3, 4, 4]
+    assert [event["step"] for event in first.objects] == [1, 2, 3, 4, 4]
     with (folder / "events.jsonl").open("a") as file:
         file.write('{"kind": "update", "step": 5}\n{"kind": "upd')
     more = runs.read_events(folder, first.position)
-    assert [event["step"] for event in more.events] == [5]
+    assert [event["step"] for event in more.objects] == [5]
     (folder / "events.jsonl").write_text('{"kind": "update", "step": 1}\n')
-    assert [event["step"] for event in runs.read_events(folder, more.position).events] == [1]
+    assert [event["step"] for event in runs.read_events(folder, more.position).objects] == [1]
 
 
 def test_an_order_without_permission_is_one_clear_line(world):
@@ -511,33 +520,15 @@ def test_the_process_sees_the_gpu_it_was_given(monkeypatch):
 
 
 def test_the_pipe_to_the_webui_ends_a_process_that_takes_too_long(tmp_path, monkeypatch):
-    ended = threading.Event()
+    ended, record = threading.Event(), RunRecord(tmp_path)
     read, write = os.pipe()
-    monkeypatch.setattr(child, "SECONDS_AFTER_THE_WEBUI", 0.05)
+    monkeypatch.setattr(interruption, "SECONDS_AFTER_THE_WEBUI", 0.05)
     monkeypatch.setattr(sys, "stdin", os.fdopen(read))
-    child._end_with_the_webui(tmp_path / "stop", lambda code: ended.set())
+    interruption.end_with_the_webui(record, lambda code: ended.set())
     assert not ended.wait(0.2)
     os.close(write)
     assert ended.wait(PATIENCE)
-    assert (tmp_path / "stop").exists(), "it was asked before it was ended"
-
-
-def test_an_orphan_that_takes_the_stop_file_away_is_asked_again(tmp_path, monkeypatch):
-    """A resumed run does so when it begins: it is an old one's, for all it knows."""
-    read, write = os.pipe()
-    stop, ended = tmp_path / "stop", threading.Event()
-    monkeypatch.setattr(child, "_SECONDS_TO_ASK_AGAIN", 0.01)
-    monkeypatch.setattr(sys, "stdin", os.fdopen(read))
-    child._end_with_the_webui(stop, lambda code: ended.set())
-    os.close(write)
-    deadline = time.monotonic() + child.SECONDS_AFTER_THE_WEBUI
-    for _ in range(3):
-        while not stop.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        stop.unlink()
-    monkeypatch.setattr(child, "SECONDS_AFTER_THE_WEBUI", 0)
-    assert ended.wait(PATIENCE)
+    assert record.stop_asked(), "it was asked before it was ended"
 
 
 @pytest.mark.skipif(process.WINDOWS, reason="groups are POSIX's")
@@ -552,11 +543,14 @@ def test_a_training_of_the_command_line_is_ended_too_though_it_leads_no_group():
 
 
 def test_waiting_bears_a_worker_that_ends_between_two_looks(tmp_path, monkeypatch):
-    looks = iter([threading.current_thread()])
+    looks = iter([threading.Thread(target=time.sleep, args=(0,))])
+    trainer = Trainer(tmp_path, lambda order: None, lambda order: None)
+    worker = next(looks)
+    worker.start()
     monkeypatch.setattr(
-        Trainer, "_worker", property(lambda trainer: next(looks, None), lambda *_: None), raising=False
+        type(trainer.queue), "_worker", property(lambda queue: next(looks, worker)), raising=False
     )
-    assert Trainer(tmp_path, lambda order: None, lambda order: None).wait(PATIENCE)
+    assert trainer.queue.wait(PATIENCE)
 
 
 def test_on_windows_a_training_has_a_console_of_its_own(tmp_path):

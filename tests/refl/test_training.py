@@ -18,6 +18,7 @@ from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.session import load_session, read_inputs
 from imagereward_ext.refl.training import Training, TrainingError, resume, train
 from imagereward_ext.settings import FieldError
+from imagereward_ext.training.journal import Journal
 from tests.refl.world import load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -141,10 +142,14 @@ def test_a_resumed_run_ends_with_the_same_weights(reference, cut):
 
     first = train(tiny_config(folder, name=name, **PRIOR), load_taste, ask_to_stop)
     assert (first.ending, first.step) == ("asked", cut)
+    with (first.folder / "events.jsonl").open("a") as stream:
+        stream.write("[1]\n" + "[" * 100_000 + "\n")  # whoever wrote that, it is nobody's event
     second = resume(str(folder / "runs"), name, {}, load_taste, silent)
     assert (second.ending, second.step) == ("finished", 3)
     same(whole, second, atol=0)
     assert [e["step"] for e in events(second, "update")] == [1, 2, 3]
+    states = [line["state"] for line in Journal(first.folder / "journal.jsonl").read()]
+    assert states == ["preparing", "training", "stopped", "preparing", "training", "finished"]
 
 
 def test_a_run_killed_between_two_states_resumes_from_the_older_one(reference):

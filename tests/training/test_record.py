@@ -10,7 +10,7 @@ import pytest
 
 from imagereward_ext.training.journal import Journal
 from imagereward_ext.training.lock import Lock
-from imagereward_ext.training.record import AT_WORK, Entry, RecordError, RunRecord, State
+from imagereward_ext.training.record import AT_WORK, RecordError, RunRecord, State
 
 
 @pytest.fixture
@@ -41,16 +41,46 @@ def test_nobody_has_written_anything(record):
 def test_a_run_from_the_queue_to_its_end(record):
     record.wait()
     assert record.read().state is State.WAITING
-    record.begin()
+    record.begin(compares=True)
     assert (record.read().state, record.read().start) == (State.PREPARING, 1)
     record.write(State.TRAINING)
-    record.end(Entry(State.FINISHED, "all 3 updates are done", "run-000003.safetensors"), compares=True)
+    record.end(State.FINISHED, "all 3 updates are done", "run-000003.safetensors")
     comparing = record.read()
     assert (comparing.state, comparing.lora) == (State.COMPARING, "run-000003.safetensors")
     record.end_comparison()
     end = record.read()
     assert (end.state, end.reason, end.start) == (State.FINISHED, "all 3 updates are done", 1)
     assert states(record) == ["waiting", "preparing", "training", "finished", "comparing", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("state", "lora", "by_guard", "compares", "then"),
+    [
+        (State.FINISHED, "a.safetensors", False, True, State.COMPARING),
+        (State.STOPPED, "a.safetensors", True, True, State.COMPARING),
+        (State.FINISHED, "", False, True, State.FINISHED),
+        (State.STOPPED, "a.safetensors", False, True, State.STOPPED),
+        (State.FINISHED, "a.safetensors", False, False, State.FINISHED),
+    ],
+)
+@pytest.mark.usefixtures("at_work")
+def test_only_a_training_that_ends_well_is_compared(record, state, lora, by_guard, compares, then):
+    record.begin(compares=compares)
+    record.end(state, "done", lora, by_guard)
+    assert record.read().state is then
+
+
+def test_an_engine_that_is_called_by_itself_begins_its_run(record, at_work):
+    record.begin_unless_begun()
+    assert states(record) == ["preparing"]
+    record.ask_to_stop()
+    record.begin_unless_begun()
+    assert states(record) == ["preparing"], "the queue has begun it"
+    assert record.stop_asked()
+    at_work.release()
+    record.begin_unless_begun()
+    assert states(record) == ["preparing", "preparing"]
+    assert not record.stop_asked()
 
 
 @pytest.mark.parametrize("state", AT_WORK[:2])
@@ -89,7 +119,7 @@ def test_the_queue_vouches_for_a_process_that_has_not_begun(record):
 
 def test_a_comparison_never_changes_how_the_training_ended(record, at_work):
     record.begin()
-    record.end(Entry(State.STOPPED, "the judge fell", "run-000003.safetensors", by_guard=True))
+    record.end(State.STOPPED, "the judge fell", "run-000003.safetensors", by_guard=True)
     for how in ("taken out of the queue", "killed"):
         record.wait(to_compare=True)
         assert (record.read().state, record.read().lora) == (State.WAITING, "run-000003.safetensors")
@@ -105,9 +135,9 @@ def test_a_comparison_never_changes_how_the_training_ended(record, at_work):
 
 def test_a_start_that_trained_nothing_leaves_the_lora_of_the_one_before(record):
     record.begin()
-    record.end(Entry(State.STOPPED, "asked", "run-000003.safetensors"))
+    record.end(State.STOPPED, "asked", "run-000003.safetensors")
     record.wait()
-    record.withdraw(State.STOPPED, "taken out of the queue")
+    record.give_up(State.STOPPED, "taken out of the queue")
     assert record.read().lora == "run-000003.safetensors"
     assert record.read().start == 1
 

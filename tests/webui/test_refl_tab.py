@@ -17,15 +17,16 @@ gr = pytest.importorskip("gradio")
 
 from imagereward_ext.errors import ImageRewardError, UsageError  # noqa: E402
 from imagereward_ext.hosts import Checkpoint  # noqa: E402
-from imagereward_ext.jobs import runs  # noqa: E402
 from imagereward_ext.jobs.order import JobError, Order  # noqa: E402
 from imagereward_ext.jobs.planning import SupersededError  # noqa: E402
+from imagereward_ext.jobs.queue import Queue  # noqa: E402
 from imagereward_ext.jobs.runs import Run  # noqa: E402
 from imagereward_ext.refl.config import TrainingConfig, from_mapping  # noqa: E402
 from imagereward_ext.settings import schema  # noqa: E402
 from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
-from imagereward_ext.webui.refl_tab.training import Training  # noqa: E402
+from imagereward_ext.webui.refl_tab.request import parse  # noqa: E402
+from imagereward_ext.webui.refl_tab.training import TrainingService  # noqa: E402
 from tests.tiny import make_tiny_scorer_folder, picture  # noqa: E402
 from tests.webui.services import make_service  # noqa: E402
 
@@ -41,10 +42,14 @@ def service(tmp_path):
 
 @pytest.fixture
 def training(service, tmp_path, monkeypatch):
-    training = Training(service, tmp_path / "locks")
-    monkeypatch.setattr(training, "missing_packages", list)
-    monkeypatch.setattr(training_module, "training", lambda: training)
+    training = TrainingService(service, tmp_path / "locks")
+    monkeypatch.setattr(training.packages, "missing", list)
+    monkeypatch.setattr(training_module, "training_service", lambda: training)
     return training
+
+
+def config_of(training, given):
+    return training._config(parse(given, training.choices))
 
 
 def typed(**values):
@@ -92,8 +97,8 @@ def test_refresh_finds_what_came_since_the_page_was_made(training, tmp_path):
     (scorers / "prompts").mkdir()
     (scorers / "prompts" / "mine.txt").write_text("one\ntwo\n")
     make_tiny_scorer_folder(scorers / "later")
-    (training.trainer.folder / "refl-1").mkdir(parents=True)
-    (training.trainer.folder / "refl-1" / "config.json").write_text("{}")
+    (training.trainer.runs.folder / "refl-1").mkdir(parents=True)
+    (training.trainer.runs.folder / "refl-1" / "config.json").write_text("{}")
     checkpoints, files, scored, judges, name = tab._refreshed("refl-1", training)
     assert checkpoints["choices"] == [form.LOADED, "model.safetensors"]
     assert files["choices"] == ["mine.txt"]
@@ -118,7 +123,7 @@ def test_the_install_button_shows_only_when_something_is_missing(service, traini
         )
 
     assert not group(built(service, training)).visible
-    monkeypatch.setattr(training, "missing_packages", lambda: ["peft"])
+    monkeypatch.setattr(training.packages, "missing", lambda: ["peft"])
     assert group(built(service, training)).visible
     with pytest.raises(UsageError, match="needs peft, which this WebUI does not have"):
         training.start(typed())
@@ -131,13 +136,13 @@ def test_handlers_show_errors_and_lose_nothing(training):
     problems = tab._problems(form.defaults() | typed(rank=0, guidance=99), training)
     assert "&quot;rank&quot;" in problems
     assert "&quot;guidance&quot;" in problems
-    assert training.trainer.runs() == []
+    assert training.trainer.runs.list() == []
 
 
 def test_what_is_said_of_a_waiting_run_is_only_said_while_it_waits(training, monkeypatch):
-    monkeypatch.setattr(training.trainer, "start", lambda order: Run("run", runs.WAITING))
-    monkeypatch.setattr(training.trainer, "compare", lambda *given: Run("run", runs.WAITING))
-    Order({"name": "run", "output": str(training.trainer.folder)}).write()
+    monkeypatch.setattr(training.trainer, "start", lambda *given: Run("run", "waiting"))
+    monkeypatch.setattr(training.trainer, "compare", lambda *given: Run("run", "waiting"))
+    Order({"name": "run", "output": str(training.trainer.runs.folder)}).write()
     assert "data-run='run' data-while='waiting'" in tab._start(typed(), training)[0]
     assert "data-run='run' data-while='waiting comparing'" in tab._compare("run", typed(), training)
 
@@ -287,11 +292,11 @@ def test_what_a_preset_names_and_is_not_here_is_told_and_left(training):
 def test_the_checkpoint_is_the_one_that_is_loaded_when_the_run_is_started(training, service, tmp_path):
     page = form.defaults() | typed(checkpoint=form.LOADED)  # what the page was built with
     assert tab._names(training) == [form.LOADED, "model.safetensors"]
-    assert Path(training.config(page)["checkpoint"]).name == "model.safetensors"
+    assert Path(config_of(training, page)["checkpoint"]).name == "model.safetensors"
     other = tmp_path / "models" / "other.safetensors"
     other.touch()
     service.host.checkpoint = lambda: Checkpoint(other)
-    assert Path(training.config(page)["checkpoint"]).name == "other.safetensors"
+    assert Path(config_of(training, page)["checkpoint"]).name == "other.safetensors"
 
 
 def test_every_path_given_to_the_training_is_whole(training, service, tmp_path, monkeypatch):
@@ -300,12 +305,12 @@ def test_every_path_given_to_the_training_is_whole(training, service, tmp_path, 
     service.host.folder = Path()
     checkpoint = Path("models") / "model.safetensors"
     service.host.checkpoint = lambda: Checkpoint(checkpoint, vae=checkpoint)
-    relative = Training(service, tmp_path / "locks")
-    config = relative.config(typed())
+    relative = TrainingService(service, tmp_path / "locks")
+    config = config_of(relative, typed())
     for name in ("checkpoint", "vae", "prompts", "output", "lora_dir"):
         assert Path(config[name]).is_absolute(), name
-    monkeypatch.setattr(relative, "missing_packages", list)
-    monkeypatch.setattr(relative.trainer, "start", lambda order: order)
+    monkeypatch.setattr(relative.packages, "missing", list)
+    monkeypatch.setattr(relative.trainer, "start", lambda order, files: order)
     assert Path(relative.start(typed()).scorers).is_absolute()
 
 
@@ -332,10 +337,11 @@ def test_a_prompt_that_stands_twice_is_held_out_twice():
 
 
 def ordered(training, monkeypatch, **values):
-    monkeypatch.setattr(training.trainer, "start", lambda order: order)
-    order = training.start(typed(**values))
-    files = (order.config["prompts"], order.compare_prompts)
-    return [json.loads(Path(file).read_text()) if file else [] for file in files]
+    monkeypatch.setattr(training.trainer, "start", lambda order, files: (order, files))
+    order, files = training.start(typed(**values))
+    assert not order.folder.exists(), "the queue writes them, when it has seen that the name is free"
+    names = [Path(path).name for path in (order.config["prompts"], order.compare_prompts)]
+    return [json.loads(files[name]) if name else [] for name in names]
 
 
 def test_a_training_leaves_the_prompts_of_its_comparison_out(training, monkeypatch):
@@ -355,7 +361,7 @@ def test_a_training_leaves_the_prompts_of_its_comparison_out(training, monkeypat
 @pytest.fixture
 def compared(training, tmp_path):
     """Report a run trained on the first 30 of 60 prompts; says what the report of these prompts tells."""
-    folder = training.trainer.folder / "run"
+    folder = training.trainer.runs.folder / "run"
     (folder / "comparison").mkdir(parents=True)
     trained = tmp_path / "trained.txt"
     trained.write_text("\n".join(numbered(30)))
@@ -368,7 +374,7 @@ def compared(training, tmp_path):
                       "run x 0.8": {"mean": {"tiny": 1}, "difference": {"tiny": rate}, "win_rate": {"tiny": rate}}}  # fmt: skip
         content = {"recommended": {"run": weight}, "candidates": candidates, "prompts": prompts}
         (folder / "comparison" / "comparison.json").write_text(json.dumps(content))
-        return training.report("run")
+        return training.views.report("run")
 
     return report
 
@@ -402,12 +408,12 @@ def test_comparing_again_takes_what_was_not_trained_on_where_there_is_enough(com
     monkeypatch.setattr(
         training.trainer,
         "compare",
-        lambda name, file, count, guidance: asked.update(file=file, guidance=guidance),
+        lambda name, prompts, count, guidance: asked.update(prompts=prompts, guidance=guidance),
     )
 
     def again(prompts):
         training.compare("run", typed(prompt_text="\n".join(prompts), compare_guidance="1,5"))
-        return json.loads(Path(asked["file"]).read_text())
+        return asked["prompts"]
 
     assert again(numbered(60)) == numbered(60)[30:]
     assert again(numbered(32)) == numbered(32)
@@ -415,7 +421,7 @@ def test_comparing_again_takes_what_was_not_trained_on_where_there_is_enough(com
 
 
 def test_the_comparison_after_a_training_takes_the_guidance_that_was_given(training, monkeypatch):
-    monkeypatch.setattr(training.trainer, "start", lambda order: order)
+    monkeypatch.setattr(training.trainer, "start", lambda order, files: order)
     assert training.start(typed(compare_guidance=2)).compare_guidance == 2.0
     assert (
         form.problem("compare_guidance", 0)
@@ -483,15 +489,15 @@ def test_what_the_engine_says_names_no_flag_of_the_command_line():
 
 
 def test_prompts_come_from_text_themes_files_and_the_users_images(training, service, tmp_path):
-    assert training.prompts(form.completed(typed())) == ["a cat", "a dog"]
-    assert len(training.prompts(form.completed({"theme": "animals"}))) == 48
+    assert training.choices.prompts(form.completed(typed())) == ["a cat", "a dog"]
+    assert len(training.choices.prompts(form.completed({"theme": "animals"}))) == 48
     folder = tmp_path / "models" / "ImageReward" / "prompts"
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("one\ntwo\n")
     (folder / "picture.png").touch()
-    assert list(training.prompt_files()) == ["mine.txt"]
+    assert list(training.choices.prompt_files()) == ["mine.txt"]
     chosen = {"prompt_source": "from a file", "prompt_file": "mine.txt"}
-    assert training.prompts(form.completed(chosen)) == ["one", "two"]
+    assert training.choices.prompts(form.completed(chosen)) == ["one", "two"]
 
 
 def test_the_users_images_give_their_prompts_once_and_plain(training, service, tmp_path):
@@ -506,8 +512,61 @@ def test_the_users_images_give_their_prompts_once_and_plain(training, service, t
             outputs / f"{number}.png", f"{prompt}\nSteps: 2, Sampler: Euler, Seed: {number}, Size: 64x64"
         )
     (outputs / "broken.png").write_bytes(b"no image")
-    found = training.prompts(form.completed({"prompt_source": "of my own images"}))
+    found = training.choices.prompts(form.completed({"prompt_source": "of my own images"}))
     assert sorted(found) == ["a cat", "a dog"]
+
+
+def disk(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["run", "", "a/b"])
+def test_checking_and_planning_leave_the_disk_as_it_was(training, tmp_path, monkeypatch, name):
+    """The page does both after every change: whatever they write, nobody would ever delete."""
+    asked = {}
+    monkeypatch.setattr(
+        training._planner, "plan", lambda config, prompts, *more: asked.update(prompts=prompts) or PLAN
+    )
+    page = form.defaults() | typed(name=name, prompt_text="\n".join(numbered(40)))
+    before = disk(tmp_path)
+    tab._problems(page, training)
+    assert "trained parameters" in tab._plan(page, training)
+    assert len(asked["prompts"]) == 30
+    assert disk(tmp_path) == before
+
+
+def own_images(service, tmp_path, *prompts):
+    from imagereward_ext.metadata.containers import write_infotext
+
+    outputs = tmp_path / "outputs"
+    (outputs / "today").mkdir(parents=True, exist_ok=True)
+    service.host.options["outdir_txt2img_samples"] = str(outputs)
+    for prompt in prompts:
+        file = outputs / "today" / f"{prompt}.png"
+        picture(1).save(file)
+        write_infotext(file, f"{prompt}\nSteps: 2, Sampler: Euler, Seed: 1, Size: 64x64")
+    return outputs
+
+
+def test_images_are_read_once_however_often_the_form_is_checked(training, service, tmp_path, monkeypatch):
+    outputs = own_images(service, tmp_path, "a cat", "a dog")
+    values = form.completed({"prompt_source": "of my own images"})
+    read, reading = [], prompt_sources.records.read
+    monkeypatch.setattr(prompt_sources.records, "read", lambda path: read.append(path.name) or reading(path))
+    for _ in range(3):
+        assert sorted(training.choices.prompts(values)) == ["a cat", "a dog"]
+    assert sorted(read) == ["a cat.png", "a dog.png"]
+    own_images(service, tmp_path, "a fox")
+    assert sorted(training.choices.prompts(values)) == ["a cat", "a dog", "a fox"]
+    assert read[2:] == ["a fox.png"], "only what is new"
+    (outputs / "today" / "a cat.png").unlink()
+    assert sorted(training.choices.prompts(values)) == ["a dog", "a fox"]
+    (outputs / "tomorrow").mkdir()
+    (outputs / "today" / "a dog.png").rename(outputs / "tomorrow" / "b.png")
+    assert sorted(training.choices.prompts(values)) == ["a dog", "a fox"]
+    service.host.options["outdir_txt2img_samples"] = str(tmp_path / "none")
+    with pytest.raises(UsageError, match="holds 0 prompts"):
+        training.choices.prompts(values)
 
 
 @pytest.mark.parametrize(
@@ -528,7 +587,7 @@ def test_bad_choices_are_one_clear_line_and_start_nothing(training, given, words
         training.start(typed(**{"prompt_source": "a built-in set", **given}))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
-    assert training.trainer.runs() == []
+    assert training.trainer.runs.list() == []
 
 
 def test_a_prompt_file_of_garbage_is_told_by_its_name(training, tmp_path):
@@ -552,24 +611,24 @@ def test_names_that_are_none_are_refused(training, name):
 
 
 def test_spaces_around_a_name_are_no_part_of_it(training, monkeypatch):
-    monkeypatch.setattr(training.trainer, "start", lambda order: order)
+    monkeypatch.setattr(training.trainer, "start", lambda order, files: order)
     assert training.start(typed(name=" run ")).name == "run"
 
 
 def test_messages_show_no_folders_to_people_from_elsewhere(training, service):
     text = "the checkpoint /home/me/models/a.ckpt or C:\\Users\\me\\b.ckpt does not exist"
-    assert training.shown(text) == text
+    assert training.privacy.shown(text) == text
     service.host.flags["listen"] = True
-    assert training.shown(text) == "the checkpoint a.ckpt or b.ckpt does not exist"
+    assert training.privacy.shown(text) == "the checkpoint a.ckpt or b.ckpt does not exist"
 
 
 def test_folders_with_spaces_are_not_shown_either(training, service):
     service.host.folder = Path("/home/Jane Doe/my web ui")
     service.host.flags["listen"] = True
     text = "/home/Jane Doe/my web ui/models/Lora/a.safetensors cannot be written: no permission"
-    assert training.shown(text) == "a.safetensors cannot be written: no permission"
-    text = f"the run {training.folder()}/runs/run exists already"
-    assert training.shown(text) == "the run run exists already"
+    assert training.privacy.shown(text) == "a.safetensors cannot be written: no permission"
+    text = f"the run {training.trainer.runs.folder}/run exists already"
+    assert training.privacy.shown(text) == "the run run exists already"
 
 
 # ---- memory
@@ -583,11 +642,11 @@ def test_a_generation_is_refused_where_the_host_does_not_swallow_it(training, mo
     order = Order({"name": "run", "output": str(tmp_path)})
     order.folder.mkdir()
     job = Job()
-    training.refuse_if_training(job)
+    training.handover.refuse_if_training(job)
     assert job.override_settings == {}
-    monkeypatch.setattr(training.trainer, "_busy", order)
-    training._make_room(order)
-    training.refuse_if_training(job)
+    monkeypatch.setattr(training.trainer.queue, "_busy", order)
+    training.handover.make_room(order)
+    training.handover.refuse_if_training(job)
     with pytest.raises(handover.TrainingRunsError, match=r"a training has the memory \(run\)"):
         {k: 1 for k in job.override_settings.keys() if k}  # noqa: SIM118 - word for word what hosts do
     with pytest.raises(handover.TrainingRunsError):
@@ -607,25 +666,23 @@ def test_the_job_at_work_goes_on_while_a_training_waits_for_its_turn(
     service.host.queue = lambda: turn
     order = Order({"name": "run", "output": str(tmp_path)})
     order.folder.mkdir()
-    monkeypatch.setattr(training.trainer, "_busy", order)
+    monkeypatch.setattr(training.trainer.queue, "_busy", order)
     with turn:
-        waiting = threading.Thread(target=training._make_room, args=(order,))
+        waiting = threading.Thread(target=training.handover.make_room, args=(order,))
         waiting.start()
-        training.refuse_if_training(cell := Job())
+        training.handover.refuse_if_training(cell := Job())
         assert cell.override_settings == {}
     waiting.join()
-    training.refuse_if_training(late := Job())
+    training.handover.refuse_if_training(late := Job())
     with pytest.raises(handover.TrainingRunsError):
         late.override_settings.get("sd_model_checkpoint")
 
 
 def test_a_training_found_at_the_start_has_the_memory(training, monkeypatch, service, tmp_path):
     order = Order({"name": "run", "output": str(tmp_path)})
-    monkeypatch.setattr(
-        training_module.Trainer, "_adopt_orphan", lambda trainer: setattr(trainer, "_busy", order)
-    )
-    found = Training(service, tmp_path / "locks")
-    found.refuse_if_training(job := Job())
+    monkeypatch.setattr(Queue, "_adopt_orphan", lambda queue: setattr(queue, "_busy", order))
+    found = TrainingService(service, tmp_path / "locks")
+    found.handover.refuse_if_training(job := Job())
     with pytest.raises(handover.TrainingRunsError):
         job.override_settings.get("sd_model_checkpoint")
 
@@ -633,10 +690,10 @@ def test_a_training_found_at_the_start_has_the_memory(training, monkeypatch, ser
 def test_a_generation_goes_on_when_the_user_asked_for_it(training, monkeypatch, tmp_path):
     order = Order({"name": "run", "output": str(tmp_path)}, generate=True)
     order.folder.mkdir()
-    monkeypatch.setattr(training.trainer, "_busy", order)
-    training._make_room(order)
+    monkeypatch.setattr(training.trainer.queue, "_busy", order)
+    training.handover.make_room(order)
     job = Job()
-    training.refuse_if_training(job)
+    training.handover.refuse_if_training(job)
     assert job.override_settings == {}
 
 
@@ -650,10 +707,10 @@ def test_scoring_takes_nothing_from_the_card_of_a_training(training, service, mo
     assert (service.wish().device, service.wish().precision) == ("cuda:0", "fp16")
     order = Order({"name": "run", "output": str(tmp_path)}, generate=generate)
     order.folder.mkdir()
-    monkeypatch.setattr(training.trainer, "_busy", order)
-    training._make_room(order)
+    monkeypatch.setattr(training.trainer.queue, "_busy", order)
+    training.handover.make_room(order)
     assert (service.wish().device, service.wish().precision) == (device, precision)
-    monkeypatch.setattr(training.trainer, "_busy", None)
+    monkeypatch.setattr(training.trainer.queue, "_busy", None)
     assert service.wish().device == "cuda:0"
 
 
@@ -666,13 +723,13 @@ def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path)
         pass
     order = Order({"name": "run", "output": str(tmp_path)})
     order.folder.mkdir()
-    handover.make_room(order, service)
+    handover.Handover(service).make_room(order)
     assert calls == ["make_room"]
     assert service.status().name == "", "the scorer makes room as well"
     assert "were unloaded" in (order.folder / "log.txt").read_text()
-    handover.make_good(order, service)
+    handover.Handover(service).give_back(order)
     assert calls == ["make_room", "load_when_asked"]
-    handover.make_good(Order(order.config, restore=True), service)
+    handover.Handover(service).give_back(Order(order.config, restore=True))
     assert calls == ["make_room", "load_when_asked", "restore"]
 
 
@@ -684,8 +741,8 @@ def test_with_generate_the_checkpoint_stays(service, tmp_path):
     for restore in (True, False):
         order = Order({"name": "run", "output": str(tmp_path)}, generate=True, restore=restore)
         order.folder.mkdir(exist_ok=True)
-        handover.make_room(order, service)
-        handover.make_good(order, service)
+        handover.Handover(service).make_room(order)
+        handover.Handover(service).give_back(order)
     assert calls == []
 
 
@@ -696,7 +753,7 @@ def test_a_checkpoint_that_does_not_come_back_is_told_and_is_no_crash(service, t
     service.host.restore = broken
     order = Order({"name": "run", "output": str(tmp_path)}, restore=True)
     order.folder.mkdir()
-    handover.make_good(order, service)
+    handover.Handover(service).give_back(order)
     assert "could not be loaded again: out of memory" in (order.folder / "log.txt").read_text()
 
 
@@ -733,7 +790,7 @@ def test_the_guard_rails_say_what_there_is():
 
 
 def test_status_finds_the_run_and_sends_each_event_once(training, tmp_path):
-    folder = training.trainer.folder / "old"
+    folder = training.trainer.runs.folder / "old"
     (folder / "samples" / "step-000000").mkdir(parents=True)
     (folder / "samples" / "step-000002").mkdir()
     for step in (0, 2):
@@ -742,13 +799,13 @@ def test_status_finds_the_run_and_sends_each_event_once(training, tmp_path):
     write = lambda **event: (folder / "events.jsonl").open("a").write(json.dumps(event) + "\n")  # noqa: E731
     write(kind="check", step=0, reward=0.0, judge=None)
     write(kind="update", step=1, reward=0.5)
-    first = training.status()
+    first = training.views.status()
     assert first["run"]["name"] == "old"
     assert first["run"]["state"] == "killed"
     assert first["fresh"]
     assert [event["kind"] for event in first["events"]] == ["check", "update"]
     write(kind="update", step=2, reward=0.6)
-    again = training.status("old", first["run"]["starts"], first["position"])
+    again = training.views.status("old", first["run"]["starts"], first["position"])
     assert [event["step"] for event in again["events"]] == [2]
     assert not again["fresh"]
     assert again["samples"][0] == {
@@ -756,13 +813,13 @@ def test_status_finds_the_run_and_sends_each_event_once(training, tmp_path):
         "before": "samples/step-000000/00.png",
         "after": "samples/step-000002/00.png",
     }
-    assert training.picture("old", "samples/step-000002/00.png").is_file()
+    assert training.views.picture("old", "samples/step-000002/00.png").is_file()
     for file in ("config.json", "../old/config.json", "samples/../config.json", "/etc/passwd"):
         with pytest.raises(JobError, match="has no picture"):
-            training.picture("old", file)
+            training.views.picture("old", file)
 
 
 def test_without_runs_status_is_empty_and_quick(training):
     started = time.monotonic()
-    assert training.status()["runs"] == []
+    assert training.views.status()["runs"] == []
     assert time.monotonic() - started < 1

@@ -16,10 +16,10 @@ from fastapi.testclient import TestClient
 
 from imagereward_ext.hosts import Checkpoint
 from imagereward_ext.jobs import order as order_module
-from imagereward_ext.jobs import process, runs
+from imagereward_ext.jobs import process
 from imagereward_ext.jobs.order import Order
-from imagereward_ext.webui.refl_tab import desktop, form, prompt_sources, routes
-from imagereward_ext.webui.refl_tab.training import Training
+from imagereward_ext.webui.refl_tab import desktop, form, routes
+from imagereward_ext.webui.refl_tab.training import TrainingService
 from tests.webui.services import make_service
 
 PATIENCE = 240  # seconds; on a busy machine a process alone takes some to start
@@ -41,13 +41,13 @@ def world(tmp_path, monkeypatch):
     (tmp_path / "model.safetensors").touch()
     service.host.checkpoint = lambda: Checkpoint(tmp_path / "model.safetensors")
     service.host.make_room = lambda: None
-    training = Training(service, tmp_path / "locks")
-    monkeypatch.setattr(training, "missing_packages", list)
+    training = TrainingService(service, tmp_path / "locks")
+    monkeypatch.setattr(training.packages, "missing", list)
     yield service, training
-    for run in training.trainer.runs():
+    for run in training.trainer.runs.list():
         if run.pid:
             process.kill(run.pid)
-    assert training.trainer.wait(PATIENCE)
+    assert training.trainer.queue.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -83,19 +83,19 @@ def until(client, *states):
 def test_start_watch_stop_resume_report_and_delete(client, world):
     assert client.get("/imagereward/v1/train/runs").json() == {"runs": []}
     assert call(client, "start", **BODY).json()["name"] == "run"
-    until(client, runs.RUNNING)
+    until(client, "running")
     again = call(client, "start", **BODY)
     assert again.status_code == 422
     assert "exists already and is running" in again.json()["detail"]
     assert call(client, "delete", name="run").status_code == 422
-    assert call(client, "stop", name="run").json()["state"] in (runs.STOPPING, runs.STOPPED)
-    until(client, runs.STOPPED)
-    assert world[1].trainer.wait(PATIENCE)
+    assert call(client, "stop", name="run").json()["state"] in ("stopping", "stopped")
+    until(client, "stopped")
+    assert world[1].trainer.queue.wait(PATIENCE)
     assert call(client, "resume", name="run").status_code == 200
-    until(client, runs.RUNNING)
+    until(client, "running")
     call(client, "stop", name="run", now=True)
-    until(client, runs.KILLED)
-    assert world[1].trainer.wait(PATIENCE)
+    until(client, "killed")
+    assert world[1].trainer.queue.wait(PATIENCE)
     report = client.get("/imagereward/v1/train/report", params={"run": "run"})
     assert report.status_code == 422
     assert "no before/after report" in report.json()["detail"]
@@ -174,7 +174,7 @@ def test_no_answer_shows_a_path_to_people_from_elsewhere(world, tmp_path):
     service.host.flags["listen"] = True
     client = make_client(service, training)
     call(client, "start", **{**BODY, "updates": 1})
-    until(client, runs.FINISHED)
+    until(client, "finished")
     for route in ("status", "runs"):
         text = client.get(f"/imagereward/v1/train/{route}").text
         assert str(tmp_path) not in text
@@ -195,10 +195,10 @@ def file_manager(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="the file manager is the system's own there")
 def test_a_runs_folder_opens_on_this_machine_and_only_for_it(world, client, file_manager, monkeypatch):
     service, training = world
-    Order({"name": "run", "output": str(training.trainer.folder)}).write()
+    Order({"name": "run", "output": str(training.trainer.runs.folder)}).write()
     assert client.get("/imagereward/v1/train/status").json()["folders"] is True
     assert call(client, "folder", name="run").json() == {"name": "run", "state": "open"}
-    assert file_manager.read_text() == str(training.trainer.folder / "run")
+    assert file_manager.read_text() == str(training.trainer.runs.folder / "run")
     assert "there is no run" in call(client, "folder", name="..").json()["detail"]
     monkeypatch.setenv("PATH", "")
     assert "no file manager" in call(client, "folder", name="run").json()["detail"]
@@ -221,11 +221,11 @@ def test_start_pressed_twice_at_once_starts_one_run(client, world):
     with ThreadPoolExecutor(4) as presses:
         answers = list(presses.map(lambda _: call(client, "start", **BODY), range(4)))
     assert sorted(answer.status_code for answer in answers) == [200, 422, 422, 422]
-    until(client, runs.RUNNING)
+    until(client, "running")
     assert [run["name"] for run in client.get("/imagereward/v1/train/runs").json()["runs"]] == ["run"]
     call(client, "stop", name="run")
-    assert until(client, runs.STOPPED)
-    assert world[1].trainer.run("run").starts == 1
+    assert until(client, "stopped")
+    assert world[1].trainer.runs.run("run").starts == 1
 
 
 def test_a_checkpoint_deleted_meanwhile_and_a_prompt_file_of_garbage_are_one_line(client, world, tmp_path):
@@ -248,21 +248,30 @@ def test_no_space_and_no_permission_are_one_line_and_start_nothing(client, world
     def fails(target, content):
         raise OSError(number, os.strerror(number), str(target))
 
-    call(client, "plan", **BODY)  # writes the prompts, so that only the run's folder is left to write
     monkeypatch.setattr(order_module, "write_text", fails)
     told = call(client, "start", **BODY)
     assert told.status_code == 422
     assert told.json()["detail"] == f"the run folder run cannot be written: {words}"
     monkeypatch.undo()
-    assert world[1].trainer.busy() is None
+    assert world[1].trainer.queue.busy() is None
     assert client.get("/imagereward/v1/train/runs").json() == {"runs": []}
 
 
-def test_no_space_for_the_prompts_is_one_line(client, monkeypatch):
-    def full(target, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+def test_what_is_no_number_or_nested_without_end_is_no_error_of_the_server(client):
+    for starts in ("²", "--5", "9" * 5000, "x", "-1"):
+        answer = client.get("/imagereward/v1/train/status", params={"starts": starts, "position": starts})
+        assert answer.status_code == 200
+    body = {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}
+    assert client.post("/imagereward/v1/train/plan", **body).status_code == 422
 
-    monkeypatch.setattr(prompt_sources, "write_text", full)
-    told = call(client, "start", **BODY)
-    assert told.status_code == 422
-    assert told.json()["detail"] == "the prompts cannot be kept: No space left on device"
+
+def test_events_that_are_none_are_passed_over(client, world):
+    _, training = world
+    order = Order({"name": "run", "output": str(training.trainer.runs.folder), "updates": 3})
+    order.write()
+    (order.folder / "events.jsonl").write_text(
+        '[1]\n{"kind": "check", "step": 1, "reward": 0.5}\n' + "[" * 100_000
+    )
+    told = client.get("/imagereward/v1/train/status", params={"run": "run"}).json()
+    assert [event["reward"] for event in told["events"]] == [0.5]
+    assert told["run"]["state"] == "killed"

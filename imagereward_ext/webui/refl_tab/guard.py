@@ -20,6 +20,8 @@ class ImageRewardTrainingGuard(scripts.Script):  # type: ignore[misc]
 
     def before_process(self, p: Any, *arguments: Any) -> None:
         """Look at whether a training runs, before anything is loaded."""
-        from imagereward_ext.webui.refl_tab.training import training  # half of what start-up would cost
+        from imagereward_ext.webui.refl_tab.training import (
+            training_service,  # half of what start-up would cost
+        )
 
-        training().refuse_if_training(p)
+        training_service().handover.refuse_if_training(p)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs.order import Order
 from imagereward_ext.jobs.process import LOG
+from imagereward_ext.jobs.queue import Queue
 from imagereward_ext.webui.service import Service
 
 log = logging.getLogger("imagereward")
@@ -41,33 +41,57 @@ class Memory:
         return " and ".join(parts)
 
 
-def make_room(order: Order, service: Service, begin: Callable[[], None] = lambda: None) -> None:
-    """Unload the scorer and, unless images are to be generated meanwhile, the checkpoint."""
-    with service.host.queue():  # a generation at work finishes first
-        begin()
-        before = in_use()
-        service.residency.unload()
-        if not order.generate:
-            service.host.make_room()
-        freed = in_use().freed_since(before)
-    what = "The scorer was unloaded" if order.generate else "The checkpoint and the scorer were unloaded"
-    note(order.folder, f"{what}: {freed} are free.")
+class Handover:
+    """Who has the memory, and how it changes hands."""
 
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._queue: Queue | None = None
+        self._lent: Order | None = None
+        """The order that has the memory. One that still waits for its turn lets the job at work begin further images."""
 
-def make_good(order: Order, service: Service) -> None:
-    """Bring the checkpoint back at once, if that is wanted; whatever needs it first does otherwise."""
-    if order.generate:
-        return
-    if not order.restore:
-        service.host.load_when_asked()
-        return
-    try:
-        with service.host.queue():
-            service.host.restore()
-        note(order.folder, "The checkpoint is loaded again.")
-    except Exception as error:  # the next generation tries again, and says what is wrong
-        log.exception("The checkpoint could not be loaded after the training")
-        note(order.folder, f"The checkpoint could not be loaded again: {error}")
+    def watch(self, queue: Queue) -> None:
+        """Know what is at work; a training that an earlier WebUI left has the memory already."""
+        self._queue, self._lent = queue, queue.busy()
+        self._service.card_is_lent = lambda: self._keeps_out(queue.busy())
+
+    def make_room(self, order: Order) -> None:
+        """Unload the scorer and, unless images are to be generated meanwhile, the checkpoint."""
+        host, residency = self._service.host, self._service.residency
+        with host.queue():  # a generation at work finishes first
+            self._lent = order
+            before = in_use()
+            residency.unload()
+            if not order.generate:
+                host.make_room()
+            freed = in_use().freed_since(before)
+        what = "The scorer was unloaded" if order.generate else "The checkpoint and the scorer were unloaded"
+        note(order.folder, f"{what}: {freed} are free.")
+
+    def give_back(self, order: Order) -> None:
+        """Bring the checkpoint back at once, if that is wanted; whatever needs it first does otherwise."""
+        host = self._service.host
+        if order.generate:
+            return
+        if not order.restore:
+            host.load_when_asked()
+            return
+        try:
+            with host.queue():
+                host.restore()
+            note(order.folder, "The checkpoint is loaded again.")
+        except Exception as error:  # the next generation tries again, and says what is wrong
+            log.exception("The checkpoint could not be loaded after the training")
+            note(order.folder, f"The checkpoint could not be loaded again: {error}")
+
+    def refuse_if_training(self, job: Any) -> None:
+        """Refuse a generation while a training has the memory."""
+        order = self._queue.busy_for_long() if self._queue else None
+        if order is not None and self._keeps_out(order):
+            refuse(job, order)
+
+    def _keeps_out(self, order: Order | None) -> bool:
+        return order is not None and order is self._lent and not order.generate
 
 
 def in_use() -> Memory:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 from imagereward_ext.errors import ImageRewardError, UsageError
 from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS
 from imagereward_ext.metadata import records
-from imagereward_ext.storage import write_text
 from imagereward_ext.wording import counted
 
 TYPED, FILE, THEME, OUTPUTS = "typed below", "from a file", "a built-in set", "of my own images"
@@ -57,17 +57,45 @@ def from_file(path: Path, name: str) -> list[str]:
         raise PromptError(str(error).replace(str(path), name)) from error
 
 
-def from_images(folders: Iterable[Path]) -> list[str]:
-    """Read the prompts that the newest images were made from, each once."""
-    found: dict[str, None] = {}
-    for path in _newest(folders):
-        try:
-            prompt = records.read(path).prompt
-        except (ImageRewardError, OSError, ValueError):
-            continue
-        if prompt:
-            found[prompt] = None
-    return _enough(list(found), "your outputs folder")
+class OwnImages:
+    """The prompts that somebody's newest images were made from. A folder that has not changed is not read again."""
+
+    def __init__(self) -> None:
+        self._looking = threading.Lock()
+        self._asked: tuple[Path, ...] = ()
+        self._folders: dict[Path, int] = {}
+        """Every folder that was looked into, with the time of its last change."""
+        self._images: dict[Path, tuple[int, str]] = {}
+        """The prompt of every image, with the time of its last change."""
+
+    def prompts(self, folders: Iterable[Path]) -> list[str]:
+        """Return each prompt once, that of the newest image first."""
+        with self._looking:
+            asked = tuple(folders)
+            if asked != self._asked or any(
+                _changed(folder) != time for folder, time in self._folders.items()
+            ):
+                self._look(asked)
+            prompts = dict.fromkeys(prompt for _, prompt in self._images.values() if prompt)
+        return _enough(list(prompts), "your outputs folder")
+
+    def _look(self, asked: tuple[Path, ...]) -> None:
+        self._folders = {}
+        changed: dict[Path, int] = {}
+        for top in asked:
+            for folder, _, names in os.walk(top):
+                self._folders[Path(folder)] = _changed(Path(folder))
+                changed |= {path: _changed(path) for name in names if _is_image(path := Path(folder, name))}
+            self._folders.setdefault(top, _changed(top))
+        newest = sorted(changed, key=lambda path: changed[path], reverse=True)[:MOST_IMAGES_READ]
+        self._images = {
+            path: self._known(path, changed[path]) or (changed[path], _prompt_of(path)) for path in newest
+        }
+        self._asked = asked
+
+    def _known(self, path: Path, time: int) -> tuple[int, str] | None:
+        known = self._images.get(path)
+        return known if known is not None and known[0] == time else None
 
 
 def hold_out(prompts: list[str]) -> tuple[list[str], list[str]]:
@@ -83,25 +111,23 @@ def hold_out(prompts: list[str]) -> tuple[list[str], list[str]]:
     return [prompt for prompt in prompts if prompt not in held], [one for one in different if one in held]
 
 
-def keep(prompts: list[str], folder: Path) -> Path:
-    """Write prompts into a file named by its content: the same ones are the same file."""
-    text = json.dumps(prompts, ensure_ascii=False, indent=0)
-    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGES and not path.name.startswith("grid-")
+
+
+def _changed(path: Path) -> int:
+    """Return when something was changed, in nanoseconds; 0 for what is not there."""
     try:
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-    except OSError as error:
-        raise UsageError(f"the prompts cannot be kept: {error.strerror or error}") from error
-    return path
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
-def _newest(folders: Iterable[Path]) -> list[Path]:
-    paths = [
-        path for folder in folders if folder.is_dir() for path in folder.rglob("*")
-        if path.suffix.lower() in _IMAGES and not path.name.startswith("grid-")
-    ]  # fmt: skip
-    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST_IMAGES_READ]
+def _prompt_of(path: Path) -> str:
+    try:
+        return records.read(path).prompt
+    except (ImageRewardError, OSError, ValueError):
+        return ""
 
 
 def _enough(prompts: list[str], place: str) -> list[str]:

@@ -17,13 +17,13 @@ def register() -> None:
 
 def _tab() -> list[tuple[Any, str, str]]:
     from imagereward_ext.webui.refl_tab import tab
-    from imagereward_ext.webui.refl_tab.training import training
+    from imagereward_ext.webui.refl_tab.training import training_service
 
-    return [(tab.build(service(), training()), "ReFL", "imagereward_refl")]
+    return [(tab.build(service(), training_service()), "ReFL", "imagereward_refl")]
 
 
 def _routes(demo: Any, app: Any) -> None:
     from imagereward_ext.webui.refl_tab import routes
-    from imagereward_ext.webui.refl_tab.training import training
+    from imagereward_ext.webui.refl_tab.training import training_service
 
-    routes.add(app, service(), training())
+    routes.add(app, service(), training_service())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,17 +17,19 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.settings import openapi
 from imagereward_ext.webui.api.routes import PREFIX as WHOLE_PREFIX
 from imagereward_ext.webui.api.routes import credential_check
-from imagereward_ext.webui.refl_tab.training import Training
+from imagereward_ext.webui.refl_tab.training import TrainingService
 from imagereward_ext.webui.service import Service, plain
 
 PREFIX = f"{WHOLE_PREFIX}/train"
 TOKEN_HEADER = "x-imagereward-token"
 MOST_BYTES = 2**20
 
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
 Answer = dict[str, Any]
 
 
-def add(app: FastAPI, service: Service, training: Training) -> None:
+def add(app: FastAPI, service: Service, training: TrainingService) -> None:
     """Add the routes to the host's server, once."""
     if any(getattr(route, "path", "") == f"{PREFIX}/status" for route in app.routes):
         return
@@ -70,12 +73,12 @@ class _Route:
     required: tuple[str, ...] = ()
 
 
-def _reading(training: Training) -> list[_Route]:
+def _reading(training: TrainingService) -> list[_Route]:
     run = _text("a run's name")
     return [
         _Route(
             "status",
-            lambda q: training.status(q.get("run", ""), _int(q, "starts", -1), _int(q, "position", 0)),
+            lambda q: training.views.status(q.get("run", ""), _int(q, "starts", -1), _int(q, "position", 0)),
             "Tell the state of every run; of one of them (the one at work, if none is named) its events and the end of its log.",
             {
                 "run": run,
@@ -83,15 +86,15 @@ def _reading(training: Training) -> list[_Route]:
                 "position": _whole("`position` of the answer before: only later events are told"),
             },
         ),
-        _Route("runs", lambda q: {"runs": training.runs()}, "List the runs, newest first."),
-        _Route("report", lambda q: training.report(q.get("run", "")), "Tell a run's comparison of before and after.",
+        _Route("runs", lambda q: {"runs": training.views.runs()}, "List the runs, newest first."),
+        _Route("report", lambda q: training.views.report(q.get("run", "")), "Tell a run's comparison of before and after.",
                {"run": run}, ("run",)),
-        _Route("picture", lambda q: FileResponse(training.picture(q.get("run", ""), q.get("file", ""))),
+        _Route("picture", lambda q: FileResponse(training.views.picture(q.get("run", ""), q.get("file", ""))),
                "Give a picture that `status` or `report` names.", {"run": run, "file": _text("its name")}, ("run", "file")),
     ]  # fmt: skip
 
 
-def _doing(training: Training) -> list[_Route]:
+def _doing(training: TrainingService) -> list[_Route]:
     from imagereward_ext.webui.refl_tab import form
 
     fields = openapi.properties(form.fields().values())
@@ -146,7 +149,7 @@ def _json_body(route: _Route) -> Answer:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
-def _reader(work: Callable[..., Any], training: Training) -> Callable[..., Any]:
+def _reader(work: Callable[..., Any], training: TrainingService) -> Callable[..., Any]:
     async def read(request: Request) -> Any:
         query = dict(request.query_params)
         return await run_in_threadpool(_answer, lambda: work(query), training)
@@ -154,7 +157,7 @@ def _reader(work: Callable[..., Any], training: Training) -> Callable[..., Any]:
     return read
 
 
-def _doer(work: Callable[[Answer], Answer], training: Training) -> Callable[..., Any]:
+def _doer(work: Callable[[Answer], Answer], training: TrainingService) -> Callable[..., Any]:
     async def do(request: Request) -> Any:
         body = await _body(request)
         return await run_in_threadpool(_answer, lambda: work(body), training)
@@ -174,23 +177,23 @@ async def _body(request: Request) -> Answer:
         parts.append(part)
     try:
         body = json.loads(b"".join(parts) or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"the body is no JSON: {error}") from error
     if not isinstance(body, dict):
         raise HTTPException(422, 'the body must be a JSON object such as {"name": "nicer"}')
     return body
 
 
-def _answer(work: Callable[[], Any], training: Training) -> Any:
+def _answer(work: Callable[[], Any], training: TrainingService) -> Any:
     try:
         return work()
     except ImageRewardError as error:
-        raise HTTPException(422, training.shown(str(error))) from error
+        raise HTTPException(422, training.privacy.shown(str(error))) from error
     except Exception as error:
-        raise HTTPException(500, training.shown(plain(error))) from error
+        raise HTTPException(500, training.privacy.shown(plain(error))) from error
 
 
-def _from_the_tab(request: Request, training: Training) -> bool:
+def _from_the_tab(request: Request, training: TrainingService) -> bool:
     given = request.headers.get(TOKEN_HEADER) or request.query_params.get("token") or ""
     return secrets.compare_digest(given.encode(), training.token.encode())
 
@@ -210,4 +213,4 @@ def _name(body: Answer) -> str:
 
 def _int(query: dict[str, str], name: str, default: int) -> int:
     text = query.get(name, "")
-    return int(text) if text.lstrip("-").isdigit() else default
+    return int(text) if _NUMBER.fullmatch(text) else default

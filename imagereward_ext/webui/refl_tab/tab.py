@@ -13,7 +13,8 @@ import gradio as gr
 from imagereward_ext.jobs.planning import SupersededError
 from imagereward_ext.settings import Setting
 from imagereward_ext.webui.refl_tab import form, prompt_sources
-from imagereward_ext.webui.refl_tab.training import Training, sentence
+from imagereward_ext.webui.refl_tab.planning import memory_line
+from imagereward_ext.webui.refl_tab.training import TrainingService, error_message
 from imagereward_ext.webui.service import Service
 
 PREFIX = "imagereward-refl"
@@ -25,7 +26,7 @@ PASSING = ("checkpoint", "name", "prompt_file")
 Components = dict[str, Any]
 
 
-def build(service: Service, training: Training) -> Any:
+def build(service: Service, training: TrainingService) -> Any:
     """Build the tab. Nothing is loaded, and nothing is written."""
     with gr.Blocks(analytics_enabled=False) as blocks:
         _token(training)
@@ -41,7 +42,7 @@ def build(service: Service, training: Training) -> Any:
     return blocks
 
 
-def _token(training: Training) -> None:
+def _token(training: TrainingService) -> None:
     token = html.escape(training.token)
     gr.HTML(
         f"<div id='{PREFIX}-token' data-token='{token}'></div>",
@@ -53,10 +54,10 @@ def _token(training: Training) -> None:
 # ---- setup
 
 
-def _setup(service: Service, training: Training) -> tuple[Components, Components]:
+def _setup(service: Service, training: TrainingService) -> tuple[Components, Components]:
     engine = form.engine_settings()
     more: Components = {}
-    missing = training.missing_packages()
+    missing = training.packages.missing()
     with gr.Group(visible=bool(missing), elem_id=f"{PREFIX}-packages"):
         text = f"Training needs {' and '.join(missing)}, which this WebUI does not have."
         more["packages"] = gr.HTML(_note(text), elem_id=f"{PREFIX}-packages-text")
@@ -82,7 +83,7 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
     components["strength"] = _own("strength", gr.Radio, choices=list(form.STRENGTHS))
     more["strength_text"] = gr.HTML(_strengths(form.NORMAL, {}), elem_id=f"{PREFIX}-strength-text")
     simple = {"checkpoint": checkpoint, "name": name} | _scoring(service, engine)
-    gr.HTML(_note(training.memory_line()), elem_id=f"{PREFIX}-memory-line")
+    gr.HTML(_note(memory_line(training.device())), elem_id=f"{PREFIX}-memory-line")
     rest: Components = {}
     with gr.Accordion("Advanced", open=False, elem_id=f"{PREFIX}-advanced"):
         with gr.Row(elem_id=f"{PREFIX}-row-webui"):
@@ -99,8 +100,8 @@ def _setup(service: Service, training: Training) -> tuple[Components, Components
     return {key: everything[key] for key in form.fields()}, more
 
 
-def _prompts(training: Training) -> Components:
-    files = list(training.prompt_files())
+def _prompts(training: TrainingService) -> Components:
+    files = list(training.choices.prompt_files())
     source = _own("prompt_source", gr.Radio, choices=list(prompt_sources.SOURCES))
     theme = _own("theme", gr.Dropdown, choices=list(prompt_sources.themes()))
     text = gr.Textbox(
@@ -220,7 +221,7 @@ def _own(name: str, kind: Callable[..., Any], **more: Any) -> Any:
 # ---- handlers
 
 
-def _wire(components: Components, more: Components, training: Training) -> None:
+def _wire(components: Components, more: Components, training: TrainingService) -> None:
     """Connect everything. Nothing waits in the host's queue: a generation may run meanwhile."""
     inputs = list(components.values())
     names = list(components)
@@ -259,7 +260,7 @@ def _wire(components: Components, more: Components, training: Training) -> None:
     _wire_fields(components, more, training)
 
 
-def _wire_fields(components: Components, more: Components, training: Training) -> None:
+def _wire_fields(components: Components, more: Components, training: TrainingService) -> None:
     quietly = {"queue": False, "show_progress": "hidden"}
     more["install"].click(
         fn=lambda: _install(training),
@@ -289,52 +290,52 @@ def _wire_fields(components: Components, more: Components, training: Training) -
         )
 
 
-def _start(values: dict[str, Any], training: Training) -> tuple[str, Any]:
+def _start(values: dict[str, Any], training: TrainingService) -> tuple[str, Any]:
     try:
         run = training.start(values)
     except Exception as error:  # whatever it is, the person at the tab has to see it
-        return _warning(sentence(error)), gr.update()
+        return _warning(error_message(error)), gr.update()
     said = _passing(f"{run.name} begins as soon as nothing else trains.", run.name, "waiting")
     return said, gr.update(value=_free_name(training, run.name))
 
 
-def _compare(name: str, values: dict[str, Any], training: Training) -> str:
+def _compare(name: str, values: dict[str, Any], training: TrainingService) -> str:
     try:
         run = training.compare(name, values)
     except Exception as error:
-        return _warning(sentence(error))
+        return _warning(error_message(error))
     return _passing(f"{run.name} will be compared again.", run.name, "waiting comparing")
 
 
-def _install(training: Training) -> tuple[str, Any]:
+def _install(training: TrainingService) -> tuple[str, Any]:
     try:
-        said = _note(training.install_packages())
+        said = _note(training.packages.install())
     except Exception as error:
-        said = _warning(sentence(error))
-    return said, gr.update(visible=bool(training.missing_packages()))
+        said = _warning(error_message(error))
+    return said, gr.update(visible=bool(training.packages.missing()))
 
 
-def _problems(values: dict[str, Any], training: Training) -> str:
+def _problems(values: dict[str, Any], training: TrainingService) -> str:
     """Say what is wrong with which field; the page's script puts it beside the field."""
     found = {name: text for name, value in values.items() if (text := form.problem(name, value))}
     if not found:
         try:
             training.check(values)
         except Exception as error:
-            found[getattr(error, "field", "")] = sentence(error)
+            found[getattr(error, "field", "")] = error_message(error)
     data = html.escape(json.dumps(found), quote=True)
     return (
         f"<div class='imagereward-refl-problems' data-problems=\"{data}\">{_warning(found.get('', ''))}</div>"
     )
 
 
-def _plan(values: dict[str, Any], training: Training) -> Any:
+def _plan(values: dict[str, Any], training: TrainingService) -> Any:
     try:
         plan = training.plan(values)
     except SupersededError:
         return gr.update()  # the newer one writes it
     except Exception as error:
-        return _warning(sentence(error))
+        return _warning(error_message(error))
     return _note(plan["text"]) + _warning(plan["warning"]) + "".join(_note(note) for note in plan["notes"])
 
 
@@ -343,13 +344,13 @@ def _answered(text: Any) -> Any:
     return f"{text}<i data-plan='{next(_PLANS)}'></i>" if isinstance(text, str) else text
 
 
-def _load(text: str, training: Training, names: list[str]) -> list[Any]:
+def _load(text: str, training: TrainingService, names: list[str]) -> list[Any]:
     """Set the fields that a preset names. A run's name belongs to the run; what is not here is told and left."""
     try:
         found = form.from_preset(text)
         offered = _offered(training)
     except Exception as error:
-        return [_warning(sentence(error)), *(gr.update() for _ in names)]
+        return [_warning(error_message(error)), *(gr.update() for _ in names)]
     found.pop("name", None)
     if "scorers" in found:
         found["scorers"] = str(found["scorers"]).split(",")
@@ -371,12 +372,12 @@ def _load(text: str, training: Training, names: list[str]) -> list[Any]:
     return [_note("The preset is loaded.") + left, *changed]
 
 
-def _offered(training: Training) -> dict[str, list[str]]:
+def _offered(training: TrainingService) -> dict[str, list[str]]:
     """Return what can be chosen where that depends on what is there."""
-    known = training.scorers()
+    known = training.choices.scorers()
     return {
         "checkpoint": _names(training),
-        "prompt_file": list(training.prompt_files()),
+        "prompt_file": list(training.choices.prompt_files()),
         "scorers": known,
         "judge": ["", *known],
     }
@@ -401,24 +402,24 @@ def _prompt_fields(source: str) -> tuple[Any, Any, Any]:
     return text, theme, file
 
 
-def _names(training: Training) -> list[str]:
+def _names(training: TrainingService) -> list[str]:
     try:
-        return [form.LOADED, *training.checkpoints()]
+        return [form.LOADED, *training.choices.checkpoints()]
     except Exception:  # a WebUI without any checkpoint still has a page
         return [form.LOADED]
 
 
-def _refreshed(name: str, training: Training) -> list[Any]:
+def _refreshed(name: str, training: TrainingService) -> list[Any]:
     """Look again at what there is to choose from; the page was made when the WebUI started."""
-    scorers = training.scorers()
-    choices = [_names(training), list(training.prompt_files()), scorers, ["", *scorers]]
-    taken = any(run.name == name for run in training.trainer.runs())
+    scorers = training.choices.scorers()
+    choices = [_names(training), list(training.choices.prompt_files()), scorers, ["", *scorers]]
+    taken = any(run.name == name for run in training.trainer.runs.list())
     free = gr.update(value=_free_name(training)) if taken else gr.update()
     return [*(gr.update(choices=found) for found in choices), free]
 
 
-def _free_name(training: Training, taken: str = "") -> str:
-    used = {run.name for run in training.trainer.runs()} | {taken}
+def _free_name(training: TrainingService, taken: str = "") -> str:
+    used = {run.name for run in training.trainer.runs.list()} | {taken}
     return next(name for number in range(1, len(used) + 2) if (name := f"refl-{number}") not in used)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 
@@ -11,10 +10,11 @@ import pytest
 from imagereward_ext.cli import main
 from imagereward_ext.cli import train as command
 from imagereward_ext.jobs import runs
-from imagereward_ext.jobs.alone import alone
+from imagereward_ext.jobs.claim import run_and_device
 from imagereward_ext.jobs.order import JobError
 from imagereward_ext.jobs.process import device_lock, environment
 from imagereward_ext.training.lock import Lock, holder
+from imagereward_ext.training.record import RunRecord, State
 from tests.refl.world import load_taste, tiny_config
 
 
@@ -62,45 +62,55 @@ def test_the_webui_sees_it_at_work_and_how_it_ended(tmp_path, trained, monkeypat
     monkeypatch.setattr(command, "TrainingLog", Log)
     assert trained()[0] == 0
     [(state, owner)] = seen
-    assert (state, owner["name"]) == (runs.RUNNING, "run")
+    assert (state, owner["name"]) == ("running", "run")
     assert holder(device_lock("cpu")) is None
-    assert runs.read_run(tmp_path / "runs/run").state == runs.FINISHED
+    assert runs.read_run(tmp_path / "runs/run").state == "finished"
 
 
-def test_what_an_earlier_start_in_the_webui_said_of_its_end_is_over(tmp_path, trained):
+def test_a_run_goes_on_whatever_an_earlier_start_said_of_its_end(tmp_path, trained):
     assert trained()[0] == 0
-    outcome = tmp_path / "runs/run/outcome.json"
-    outcome.write_text(json.dumps({"ending": "asked", "reason": "stopped"}))
+    record = RunRecord(tmp_path / "runs/run")
+    record.give_up(State.STOPPED, "stopped in the WebUI")
     assert trained()[0] != 0, "the run exists already"
-    assert outcome.exists()
+    assert record.read().reason == "stopped in the WebUI"
     assert trained("--resume", "--name", "run", "--updates", "2")[0] == 0
-    assert runs.read_run(tmp_path / "runs/run").state == runs.FINISHED
+    assert runs.read_run(tmp_path / "runs/run").state == "finished"
+
+
+def test_a_start_that_fails_says_so_in_the_record(tmp_path, trained, monkeypatch):
+    assert trained()[0] == 0
+    monkeypatch.setattr(command, "_loader", lambda *arguments: lambda name: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trained("--resume", "--name", "run", "--updates", "2")
+    run = runs.read_run(tmp_path / "runs/run")
+    assert (run.state, run.reason) == ("failed", "ZeroDivisionError: division by zero")
+    assert run.lora == "run-000001", "what the earlier start made is still there"
 
 
 def test_a_refused_resume_takes_nothing_from_the_run_at_work(tmp_path, trained):
     assert trained()[0] == 0
-    stop, outcome = tmp_path / "runs/run/stop", tmp_path / "runs/run/outcome.json"
-    with alone(tmp_path / "runs/run", None):
-        stop.touch()
-        outcome.touch()
+    record = RunRecord(tmp_path / "runs/run")
+    with run_and_device(record.folder, None):
+        record.ask_to_stop()
+        before = record.journal.read()
         code, said = trained("--resume", "--name", "run", "--updates", "2")
     assert code != 0
     assert "is at work already (run, process " in said
-    assert stop.exists(), "somebody has asked it to end"
-    assert outcome.exists()
+    assert record.stop_asked(), "somebody has asked it to end"
+    assert record.journal.read() == before
 
 
 def test_a_run_at_work_is_not_begun_again(tmp_path):
     with (
-        alone(tmp_path / "run", None),
+        run_and_device(tmp_path / "run", None),
         pytest.raises(JobError, match="at work already"),
-        alone(tmp_path / "run", None),
+        run_and_device(tmp_path / "run", None),
     ):
         pytest.fail("both hold the run")  # pragma: no cover
 
 
 def test_a_run_whose_folder_is_removed_ends_with_its_own_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), alone(tmp_path / "run", None):
+    with pytest.raises(ZeroDivisionError), run_and_device(tmp_path / "run", None):
         shutil.rmtree(tmp_path / "run")
         _ = 1 / 0
 

@@ -1,0 +1,133 @@
+"""A checkpoint before and after: what to compare, and the one way to do it, for the command line and a training alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagereward_ext.errors import UsageError
+from imagereward_ext.evaluation.report import Report
+from imagereward_ext.weights.catalogue import DEFAULT
+
+if TYPE_CHECKING:
+    from imagereward_ext.diffusion.parts import DiffusionParts
+    from imagereward_ext.evaluation.trials import Progress, Score, TrialSettings
+
+GUIDANCE = (1.0, 30.0)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What is compared with what, how the images are made, and where the report goes."""
+
+    base: Path
+    """Checkpoint file or diffusers folder"""
+    loras: tuple[Path, ...]
+    prompts: tuple[str, ...]
+    output: Path
+    scorers: tuple[str, ...] = (DEFAULT,)
+    weights: tuple[float, ...] = (1.0,)
+    """LoRA weights to try"""
+    sampler: str = "dpm++"
+    steps: int = 20
+    guidance: float = 7.0
+    """CFG scale"""
+    negative: str = ""
+    width: int = 0
+    """Pixels, as the height; 0 is the model's own"""
+    height: int = 0
+    seed: int = 0
+    """Of the first image; every further one takes the next"""
+    seeds: int = 1
+    """Images per prompt"""
+    batch: int = 4
+    clip_skip: int = 1
+    vae: Path | None = None
+    prediction: str = "auto"
+    """What the UNet predicts, where the file does not tell"""
+    precision: str = "auto"
+    cpu: bool = False
+    keep_images: bool = False
+    scorer_folder: Path | None = None
+    """Where scorers are looked for first"""
+    download: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it."""
+
+    report: Report
+    page: Path
+
+
+def compare(request: ComparisonRequest, say: Say, progress: Progress | None = None) -> Comparison:
+    """Make the same images with and without the LoRAs, score them, and write who wins."""
+    from imagereward_ext.diffusion.loading import configuration
+    from imagereward_ext.diffusion.lora_file import read_lora
+    from imagereward_ext.evaluation.trials import make_candidates, run_trials
+    from imagereward_ext.evaluation.trials_report import trials_report
+
+    # Everything that can be wrong is looked at before anything large is loaded.
+    candidates = make_candidates(request.loras, request.weights)
+    model = configuration(request.base)
+    trial_settings(request, model.resolution)
+    for path in request.loras:
+        read_lora(path, model)
+    scores = {name: load_score(name, request, say) for name in request.scorers}
+    parts = load_base(request)
+    settings = trial_settings(
+        request, parts.config.resolution
+    )  # a Stable Diffusion 2 file tells it only when tried
+    images = request.output / "images" if request.keep_images else None
+    trials = run_trials(parts, candidates, request.prompts, settings, scores, images, progress=progress)
+    report = trials_report(trials, settings, request.base.stem)
+    return Comparison(report, report.write(request.output))
+
+
+def trial_settings(request: ComparisonRequest, resolution: int) -> TrialSettings:
+    """Return how the images are made, at the model's own resolution where none is asked for."""
+    from imagereward_ext.diffusion.sampling import SamplingSettings
+    from imagereward_ext.diffusion.schedule import SAMPLERS
+    from imagereward_ext.evaluation.trials import TrialSettings
+
+    if request.sampler not in SAMPLERS:
+        raise UsageError(f"the sampler is {request.sampler!r}; choose one of {', '.join(SAMPLERS)}")
+    low, high = GUIDANCE
+    if not low <= request.guidance <= high:
+        raise UsageError(f"the guidance is {request.guidance:g}; expected {low:g} (none) to {high:g}")
+    width, height = request.width or resolution, request.height or resolution
+    sampling = SamplingSettings(request.sampler, request.steps, request.guidance, width, height)
+    return TrialSettings(sampling, request.negative, request.seed, request.seeds, request.batch)
+
+
+def load_base(request: ComparisonRequest) -> DiffusionParts:
+    """Load the checkpoint as it is asked for."""
+    import torch
+
+    from imagereward_ext.diffusion.loading import load_parts
+    from imagereward_ext.diffusion.placement import choose_type, place
+
+    device = torch.device("cuda" if torch.cuda.is_available() and not request.cpu else "cpu")
+    dtype = choose_type(device, request.precision)
+    prediction: Any = None if request.prediction == "auto" else request.prediction
+    parts = load_parts(request.base, request.vae, prediction, request.clip_skip, dtype)
+    place(parts, device, dtype)
+    return parts
+
+
+def load_score(name: str, request: ComparisonRequest, say: Say) -> Score:
+    """Load a scorer; returns what scores images with it."""
+    from imagereward_ext.scorers import load_scorer
+
+    scorer = load_scorer(
+        name,
+        device="cpu" if request.cpu else "auto",
+        folder=request.scorer_folder,
+        download=request.download,
+        report=say,
+    )
+    return scorer.score
