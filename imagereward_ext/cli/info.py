@@ -14,7 +14,7 @@ from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.output import Results, add_output_options
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.images import open_image
-from imagereward_ext.metadata import infotext, records
+from imagereward_ext.metadata import records
 from imagereward_ext.metadata.records import ImageRecord
 from imagereward_ext.metadata.score_mark import ScoreMark, rounded
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> ImageRecord:
 
 
 def _values(record: ImageRecord) -> dict[str, Any]:
-    text = infotext.parse(record.infotext)
+    text = record.parsed
     return {
         "file": str(record.path),
         "format": record.format,
@@ -82,8 +82,10 @@ def _values(record: ImageRecord) -> dict[str, Any]:
 
 
 def _block(record: ImageRecord) -> str:
-    text = infotext.parse(record.infotext)
+    text = record.parsed
     lines = [str(record.path)]
+    if record.flaw:
+        lines.append(f"  not read whole: {record.flaw}")
     if record.own_prompt is None:
         lines.append("  no prompt")
     else:

@@ -166,9 +166,8 @@ def _prepared(request: Request, path: Path) -> _Ready | Outcome:
             return replace(outcome, score=mark.value, stored=True)
         image = open_image(path)
         if not outcome.prompt:
-            raise broken or MetadataError(
-                f"{path}: has no prompt in it, nor a .txt beside it; give one with --prompt"
-            )
+            missing = record.flaw or "has no prompt in it, nor a .txt beside it"
+            raise broken or MetadataError(f"{path}: {missing}; give one with --prompt")
         return _Ready(image, record, outcome)
     except ImageRewardError as error:
         return replace(outcome, error=str(error))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.diffusion.checkpoint import CheckpointError
+from imagereward_ext.wording import well_formed
 
 REPOSITORY = "openai/clip-vit-large-patch14"
 CACHED = ("openai--clip-vit-large-patch14", "runwayml--stable-diffusion-v1-5", "stabilityai--stable-diffusion-2-1",
@@ -44,7 +45,8 @@ class Tokenizer:
 
     def tokens(self, prompt: str) -> list[int]:
         """Return the ids of a prompt alone: no start, no end, nothing cut."""
-        return list(self._tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
+        text = well_formed(prompt)
+        return list(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def window(self, prompt: str, length: int, pad: int) -> list[int]:
         """Return start, the prompt (cut to fit), end, and the padding."""

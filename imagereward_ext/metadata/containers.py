@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
-from imagereward_ext.metadata import exif, jpeg, png, webp
+from imagereward_ext.metadata import exif, infotext, jpeg, png, webp
+from imagereward_ext.metadata.found_text import FoundText
 from imagereward_ext.storage import replacing
+from imagereward_ext.wording import well_formed
 
 PNG_KEYWORD = "parameters"
+OTHER_KEYWORDS = ("Software", "Description", "Comment", "prompt")
+"""Where other programs than the WebUI put into a PNG what its picture was made from."""
 WRITABLE = ("PNG", "JPEG", "WebP")
 
 
@@ -19,10 +23,10 @@ class Texts(NamedTuple):
 
     format: str
     """PNG, JPEG or WebP; "" for all others, into which nothing is written."""
-    infotext: str
+    infotext: FoundText
     """What the WebUI wrote, "" when it did not."""
-    others: dict[str, str]
-    """A PNG's further texts by keyword."""
+    others: dict[str, FoundText]
+    """A PNG's texts under OTHER_KEYWORDS."""
 
 
 def read_texts(path: Path) -> Texts:
@@ -36,37 +40,59 @@ def read_texts(path: Path) -> Texts:
         raise MetadataError(f"{path}: {error.strerror or error}") from error
 
 
-def write_infotext(path: Path, infotext: str) -> None:
+def write_infotext(path: Path, text: str) -> None:
     """Put a text into an image file, in the place where the WebUI looks for it.
 
     The picture is not encoded again and everything else in the file stays. The file changes as a whole or not
-    at all.
+    at all; one whose text could not be read whole is refused, so that nothing is lost with it.
     """
+    text = well_formed(text)
     try:
+        _refuse_flawed(infotext.within_bounds(FoundText(text)))
         _refuse_read_only(path)
         # The file is closed before it is replaced: Windows replaces none that is open, not even by us.
-        with replacing(path) as part, path.open("rb") as file, part.open("wb") as target:
-            target.writelines(_rewritten(file, infotext))
+        with replacing(path) as part:
+            with path.open("rb") as file, part.open("wb") as target:
+                _refuse_flawed(_texts(file).infotext)
+                file.seek(0)
+                target.writelines(_rewritten(file, text))
+            _refuse_unless_it_says(part, text)
     except MetadataError as error:
         raise MetadataError(f"{path}: {error}") from error
     except OSError as error:
         raise MetadataError(f"{path}: not written, {error.strerror or error}") from error
 
 
+def _refuse_flawed(found: FoundText) -> None:
+    if found.flaw:
+        raise MetadataError(f"{found.flaw}; nothing is written over it")
+
+
+def _refuse_unless_it_says(path: Path, text: str) -> None:
+    """Read again what was written: EXIF does not tell the order of bytes, and takes no zeros at the end."""
+    with path.open("rb") as file:
+        if _texts(file).infotext.text != text:
+            raise MetadataError(
+                "the text would not come back as it was written, so the file is left as it is"
+            )
+
+
 def _texts(file: BinaryIO) -> Texts:
     kind = _format(file)
     if kind == "PNG":
-        texts = png.read_texts(file)
-        infotext = texts.pop(PNG_KEYWORD, "") or exif.user_comment(png.read_exif(file))
-        return Texts(kind, infotext, texts)
+        texts = png.read_texts(file, (PNG_KEYWORD, *OTHER_KEYWORDS))
+        found = texts.pop(PNG_KEYWORD, FoundText())
+        if found == FoundText():
+            found = exif.user_comment(png.read_exif(file))
+        return Texts(kind, infotext.within_bounds(found), texts)
     if kind == "JPEG":
-        return Texts(kind, exif.user_comment(jpeg.read_exif(file)), {})
+        return Texts(kind, infotext.within_bounds(exif.user_comment(jpeg.read_exif(file))), {})
     if kind == "WebP":
-        return Texts(kind, exif.user_comment(webp.read_exif(file)), {})
-    return Texts("", _text_that_pillow_finds(file), {})
+        return Texts(kind, infotext.within_bounds(exif.user_comment(webp.read_exif(file))), {})
+    return Texts("", infotext.within_bounds(_text_that_pillow_finds(file)), {})
 
 
-def _text_that_pillow_finds(file: BinaryIO) -> str:
+def _text_that_pillow_finds(file: BinaryIO) -> FoundText:
     """Read the EXIF (AVIF) or the comment (GIF) into which the WebUI writes, where we only read."""
     from PIL import Image
 
@@ -75,19 +101,23 @@ def _text_that_pillow_finds(file: BinaryIO) -> str:
             block, comment = image.info.get("exif", b""), image.info.get("comment", b"")
     # What is no image has no text; whoever decodes it will say what is wrong with it.
     except Exception:
-        return ""
-    text = exif.user_comment(block.removeprefix(exif.PREFIX)) if block else ""
-    return text or (comment.decode("utf-8", errors="replace") if isinstance(comment, bytes) else str(comment))
+        return FoundText()
+    found = exif.user_comment(block.removeprefix(exif.PREFIX)) if block else FoundText()
+    if found != FoundText():
+        return found
+    return FoundText(
+        comment.decode("utf-8", errors="replace") if isinstance(comment, bytes) else str(comment)
+    )
 
 
-def _rewritten(file: BinaryIO, infotext: str) -> Iterator[bytes]:
+def _rewritten(file: BinaryIO, text: str) -> Iterator[bytes]:
     kind = _format(file)
     if kind == "PNG":
-        return png.with_text(file, PNG_KEYWORD, infotext)
+        return png.with_text(file, PNG_KEYWORD, text)
     if kind == "JPEG":
-        return jpeg.with_exif(file, exif.with_user_comment(jpeg.read_exif(file), infotext))
+        return jpeg.with_exif(file, exif.with_user_comment(jpeg.read_exif(file), text))
     if kind == "WebP":
-        return webp.with_exif(file, exif.with_user_comment(webp.read_exif(file), infotext))
+        return webp.with_exif(file, exif.with_user_comment(webp.read_exif(file), text))
     raise MetadataError(
         f"a score can be written into {', '.join(WRITABLE[:-1])} and {WRITABLE[-1]} files only"
     )

@@ -7,15 +7,19 @@ is ever moved: what does not fit in its old place is written to the end, and onl
 from __future__ import annotations
 
 import struct
+import unicodedata
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from imagereward_ext.errors import MetadataError
+from imagereward_ext.metadata.found_text import LONGEST, FoundText
 
 PREFIX = b"Exif\0\0"
 _EXIF_DIRECTORY = 0x8769
 _USER_COMMENT = 0x9286
 _LONG, _UNDEFINED = 4, 7
 _UNICODE = b"UNICODE\0"
+_ORDER_MARK = "\ufeff"
 
 
 class _Entry(NamedTuple):
@@ -28,20 +32,22 @@ class _Entry(NamedTuple):
     """Where the entry stands."""
 
 
-def user_comment(tiff: bytes) -> str:
-    """Read the comment, "" when there is none or the block cannot be read."""
+def user_comment(tiff: bytes) -> FoundText:
+    """Read the comment, without a text when there is none or the block cannot be read."""
+    if len(tiff) >= LONGEST:
+        return FoundText("", f"its EXIF block has {LONGEST:,} bytes or more, which are not read")
     try:
         block = _Block(tiff)
         entry = block.comment_entry()
-        return "" if entry is None else _decoded(block.value(entry))
+        return FoundText() if entry is None else _decoded(block.value(entry))
     except (struct.error, IndexError, ValueError):
-        return ""
+        return FoundText()
 
 
 def with_user_comment(tiff: bytes, text: str) -> bytes:
     """Return the block (a new one if it is empty) with this comment."""
-    value = _UNICODE + text.encode("utf-16-be")  # big-endian whatever the block is, as the WebUI does
     try:
+        value = _UNICODE + text.encode("utf-16-be")  # big-endian whatever the block is, as the WebUI does
         block = _Block(tiff or b"MM\0*\0\0\0\x08" + b"\0" * 6)
         block.set_comment(value)
     except (struct.error, IndexError, ValueError) as error:
@@ -125,46 +131,65 @@ class _Block:
     def _find(self, directory: int, tag: int) -> _Entry | None:
         return next((entry for entry in self._entries(directory) if entry.tag == tag), None)
 
-    def _entries(self, directory: int) -> list[_Entry]:
+    def _entries(self, directory: int) -> Iterator[_Entry]:
         (count,) = struct.unpack_from(self.order + "H", self.data, directory)
-        positions = range(directory + 2, directory + 2 + 12 * count, 12)
-        return [self._entry_at(position) for position in positions]
+        first = directory + 2
+        entries = self.data[first : first + 12 * count]
+        if len(entries) < 12 * count:
+            raise ValueError("a directory reaches beyond its end")
+        for index, (tag, size, field) in enumerate(struct.iter_unpack(self.order + "H2xI4s", entries)):
+            yield _Entry(tag, size, field, first + 12 * index)
 
-    def _entry_at(self, position: int) -> _Entry:
-        tag, size, content = struct.unpack_from(self.order + "H2xI4s", self.data, position)
-        return _Entry(tag, size, content, position)
 
-
-def _decoded(value: bytes) -> str:
+def _decoded(value: bytes) -> FoundText:
     """Decode a comment: its first eight bytes name the encoding, if its writer cared."""
     code, text = value[:8], value[8:]
     if code == _UNICODE:
-        decoded = _utf_16(text)
+        found = _utf_16(text)
     elif code == b"JIS\0\0\0\0\0":
-        decoded = _text_or_latin_1(text, "shift_jis")
+        found = _in_encoding(text, "shift_jis")
     elif code in (b"ASCII\0\0\0", b"\0" * 8):
-        decoded = _text_or_latin_1(text, "utf-8")
+        found = _in_encoding(text, "utf-8")
     else:
-        decoded = _text_or_latin_1(value, "utf-8")
-    return decoded.rstrip("\0")
+        found = _in_encoding(value, "utf-8")
+    return FoundText(found.text.rstrip("\0"), found.flaw)
 
 
-def _utf_16(text: bytes) -> str:
-    """Decode UTF-16 of either byte order: the standard leaves it open, and files of both kinds are about."""
-    if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return text.decode("utf-16", errors="replace")
-    big, little = (
-        text[: len(text) // 2 * 2].decode(order, errors="replace") for order in ("utf-16-be", "utf-16-le")
+def _utf_16(text: bytes) -> FoundText:
+    """Decode UTF-16 of either byte order: the standard leaves it open, and files of both kinds are about.
+
+    The WebUI writes the big end first and no mark of the order, so U+FEFF at the start is a letter of the text there.
+    """
+    whole = text[: len(text) // 2 * 2]
+    big, little = (whole.decode(order, errors="replace") for order in ("utf-16-be", "utf-16-le"))
+    letters_in_big, letters_in_little = _ascii_letters(big), _ascii_letters(little)
+    is_little = letters_in_little > letters_in_big or (
+        letters_in_little == letters_in_big and little.startswith(_ORDER_MARK)
     )
-    return little if _ascii_letters(little) > _ascii_letters(big) else big
+    try:
+        whole.decode("utf-16-le" if is_little else "utf-16-be")
+    except UnicodeDecodeError as error:
+        flaw = f"its EXIF comment is no UTF-16 (byte {error.start:,})"
+    else:
+        flaw = (
+            ""
+            if not text[len(whole) :].strip(b"\0")
+            else "its EXIF comment is no UTF-16 (half a letter at the end)"
+        )
+    return FoundText(little.removeprefix(_ORDER_MARK) if is_little else big, flaw)
 
 
 def _ascii_letters(text: str) -> int:
     return sum(" " <= letter <= "~" for letter in text)
 
 
-def _text_or_latin_1(text: bytes, encoding: str) -> str:
+def _in_encoding(text: bytes, encoding: str) -> FoundText:
     try:
-        return text.decode(encoding)
+        return FoundText(text.decode(encoding))
     except UnicodeDecodeError:
-        return text.decode("latin-1")
+        decoded = text.decode("latin-1")
+    # Every byte is a letter of Latin-1; what has control characters among them is no text of any kind.
+    is_text = encoding == "utf-8" and not any(
+        unicodedata.category(letter) == "Cc" and letter not in "\t\n\r" for letter in decoded.rstrip("\0")
+    )
+    return FoundText(decoded, "" if is_text else "its EXIF comment cannot be decoded")

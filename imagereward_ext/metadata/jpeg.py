@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import exif
+from imagereward_ext.metadata.found_text import MOST_PARTS
 
 SIGNATURE = b"\xff\xd8\xff"
 _APP0, _APP1, _START_OF_SCAN, _END = 0xE0, 0xE1, 0xDA, 0xD9
@@ -51,7 +52,7 @@ def _is_exif(file: BinaryIO, segment: _Segment) -> bool:
 def _segments(file: BinaryIO) -> Iterator[_Segment]:
     """Walk over the segments up to and with the first scan, where the picture begins."""
     position = 2
-    while True:
+    for _ in range(MOST_PARTS):
         file.seek(position)
         head = file.read(4)
         if len(head) < 4:
@@ -67,6 +68,9 @@ def _segments(file: BinaryIO) -> Iterator[_Segment]:
         if marker in (_START_OF_SCAN, _END):
             return
         position = end
+    raise MetadataError(
+        f"the JPEG file has more than {MOST_PARTS:,} segments before its picture; such a file is not read"
+    )
 
 
 def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
+from imagereward_ext.metadata.found_text import (
+    LONGEST,
+    LONGEST_TOGETHER,
+    MOST_PARTS,
+    MOST_TEXTS,
+    FoundText,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT_KINDS = (b"tEXt", b"iTXt", b"zTXt")
-_LONGEST_TEXT = 8 * 2**20  # a compressed text may unfold to any size
+_LONGEST_KEYWORD = 79
 
 
 class _Chunk(NamedTuple):
@@ -26,40 +33,51 @@ class _Chunk(NamedTuple):
         return self.start + 12 + self.size
 
 
-def read_texts(file: BinaryIO) -> dict[str, str]:
-    """Read all text chunks; of two with one keyword the later one counts, as in Pillow."""
-    texts = {}
-    for chunk in _chunks(file):
-        if chunk.kind in _TEXT_KINDS and (pair := _decoded(chunk.kind, _content(file, chunk))) is not None:
-            texts[pair[0]] = pair[1]
+class _UndecodableError(Exception):
+    """A text chunk that is no text; its words end the sentence "its text "parameters" …"."""
+
+
+def read_texts(file: BinaryIO, keywords: Collection[str]) -> dict[str, FoundText]:
+    """Read the texts under these keywords; of two with one keyword the later one counts, as in Pillow."""
+    texts: dict[str, FoundText] = {}
+    room = LONGEST_TOGETHER
+    for chunk, keyword in _texts(file, list(_chunks(file))):
+        if keyword not in keywords:
+            continue
+        before = texts.get(keyword, FoundText())
+        try:
+            text, size = _decoded(file, chunk, room)
+        except _UndecodableError as error:
+            texts[keyword] = FoundText(before.text, f'its text "{keyword}" {error}')
+        else:
+            room -= size
+            texts[keyword] = FoundText(text, before.flaw)
     return texts
 
 
 def read_exif(file: BinaryIO) -> bytes:
     """Read the EXIF block, b"" when there is none."""
-    return next((_content(file, chunk) for chunk in _chunks(file) if chunk.kind == b"eXIf"), b"")
+    found = next((chunk for chunk in _chunks(file) if chunk.kind == b"eXIf"), None)
+    return b"" if found is None else _bytes(file, found.start + 8, found.start + 8 + min(found.size, LONGEST))
 
 
 def with_text(file: BinaryIO, keyword: str, text: str) -> Iterator[bytes]:
-    """Yield the file's bytes with this text under this keyword; every other chunk is copied as it is."""
+    """Yield the file's bytes with this text in place of the one that counts; all others stay as they are."""
     chunks = list(_chunks(file))
-    same = [chunk for chunk in chunks if _keyword(file, chunk) == keyword]
-    place = same[-1] if same else _behind_header(chunks)
-    yield SIGNATURE
-    for chunk in chunks:
-        if chunk is place:
-            yield _encoded(keyword, text)
-        if chunk not in same:
-            yield _bytes(file, chunk.start, chunk.end)
+    same = [chunk for chunk, found in _texts(file, chunks) if found == keyword]
+    behind_header = _end_of_header(chunks)
+    start, end = (same[-1].start, same[-1].end) if same else (behind_header, behind_header)
+    yield _bytes(file, 0, start)
+    yield _encoded(keyword, text)
     # What some tools put behind the end of the picture belongs to the file as well.
-    yield _bytes(file, chunks[-1].end, None)
+    yield _bytes(file, end, None)
 
 
 def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
     """Walk over the chunks up to IEND without reading the picture."""
     size_of_file = file.seek(0, 2)
     position = len(SIGNATURE)
-    while True:
+    for _ in range(MOST_PARTS):
         file.seek(position)
         head = file.read(8)
         size, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
@@ -70,24 +88,25 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
         if kind == b"IEND":
             return
         position = chunk.end
+    raise MetadataError(f"the PNG file has more than {MOST_PARTS:,} chunks; such a file is not read")
 
 
-def _behind_header(chunks: list[_Chunk]) -> _Chunk:
-    """Say before which chunk a new text goes: IHDR comes first, and text may stand anywhere behind it."""
-    kinds = [chunk.kind for chunk in chunks]
-    if b"IHDR" not in kinds:
+def _texts(file: BinaryIO, chunks: list[_Chunk]) -> Iterator[tuple[_Chunk, str]]:
+    """Go through the text chunks with their keywords."""
+    texts = [chunk for chunk in chunks if chunk.kind in _TEXT_KINDS]
+    if len(texts) > MOST_TEXTS:
+        raise MetadataError(f"the PNG file holds {len(texts):,} texts; more than {MOST_TEXTS:,} are not read")
+    for chunk in texts:
+        head = _bytes(file, chunk.start + 8, chunk.start + 8 + min(chunk.size, _LONGEST_KEYWORD + 1))
+        yield chunk, head.partition(b"\0")[0].decode("latin-1")
+
+
+def _end_of_header(chunks: list[_Chunk]) -> int:
+    """Say where a new text goes: IHDR comes first, and text may stand anywhere behind it."""
+    end = next((chunk.end for chunk in chunks if chunk.kind == b"IHDR"), None)
+    if end is None:
         raise MetadataError("the PNG file has no header")
-    return chunks[kinds.index(b"IHDR") + 1]
-
-
-def _keyword(file: BinaryIO, chunk: _Chunk) -> str | None:
-    if chunk.kind not in _TEXT_KINDS:
-        return None
-    return _content(file, chunk).partition(b"\0")[0].decode("latin-1")
-
-
-def _content(file: BinaryIO, chunk: _Chunk) -> bytes:
-    return _bytes(file, chunk.start + 8, chunk.end - 4)
+    return end
 
 
 def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:
@@ -95,26 +114,43 @@ def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:
     return file.read(-1 if end is None else end - start)
 
 
-def _decoded(kind: bytes, content: bytes) -> tuple[str, str] | None:
-    """Decode a text chunk to keyword and text, None when it is broken."""
-    keyword, _, rest = content.partition(b"\0")
+def _decoded(file: BinaryIO, chunk: _Chunk, room: int) -> tuple[str, int]:
+    """Decode a text chunk; say also how many bytes the text has."""
+    if chunk.size > LONGEST:
+        raise _UndecodableError(f"has {chunk.size:,} bytes; more than {LONGEST:,} are not read")
+    if room <= 0:
+        raise _UndecodableError(f"comes after {LONGEST_TOGETHER:,} bytes of others; more are not read")
+    content = _bytes(file, chunk.start + 8, chunk.end - 4)
+    if _bytes(file, chunk.end - 4, chunk.end) != _checksum(chunk.kind, content):
+        raise _UndecodableError("is damaged (its checksum does not fit)")
+    _, _, rest = content.partition(b"\0")
+    encoding = "latin-1"
+    if chunk.kind == b"zTXt":
+        data = _inflated(rest[1:])
+    elif chunk.kind == b"iTXt":
+        parts = rest[2:].split(b"\0", 2)  # language, translated keyword, text
+        if len(parts) < 3:
+            raise _UndecodableError("is cut off")
+        data = _inflated(parts[2]) if rest[:1] == b"\1" else parts[2]
+        encoding = "utf-8"
+    else:
+        data = rest
     try:
-        if kind == b"tEXt":
-            return keyword.decode("latin-1"), rest.decode("latin-1")
-        if kind == b"zTXt":
-            return keyword.decode("latin-1"), _inflated(rest[1:]).decode("latin-1")
-        is_compressed = rest[:1] == b"\1"
-        text = rest[2:].split(b"\0", 2)[2]  # behind the language and the translated keyword
-        return keyword.decode("latin-1"), (_inflated(text) if is_compressed else text).decode("utf-8")
-    except (zlib.error, UnicodeDecodeError, IndexError):
-        return None
+        return data.decode(encoding), len(data)
+    except UnicodeDecodeError as error:
+        raise _UndecodableError(f"is no UTF-8 (byte {error.start:,})") from error
 
 
 def _inflated(data: bytes) -> bytes:
     unfolding = zlib.decompressobj()
-    text = unfolding.decompress(data, _LONGEST_TEXT)
+    try:
+        text = unfolding.decompress(data, LONGEST)
+    except zlib.error as error:
+        raise _UndecodableError(f"is compressed and damaged ({error})") from error
     if unfolding.unconsumed_tail:
-        raise zlib.error("a text of more than 8 MiB")
+        raise _UndecodableError(f"unfolds to more than {LONGEST:,} bytes, which are not read")
+    if not unfolding.eof:
+        raise _UndecodableError("is compressed and cut off")
     return text
 
 
@@ -128,4 +164,8 @@ def _encoded(keyword: str, text: str) -> bytes:
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + _checksum(kind, content)
+
+
+def _checksum(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", zlib.crc32(kind + content))

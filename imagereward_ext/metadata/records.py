@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata.containers import read_texts, write_infotext
+from imagereward_ext.metadata.infotext import Infotext, parse
 from imagereward_ext.metadata.prompt import plain_prompt
-from imagereward_ext.metadata.score_mark import DECIMALS, ScoreMark, find_mark, find_marks, with_mark
+from imagereward_ext.metadata.score_mark import DECIMALS, ScoreMark, mark_among, marks_among, with_mark
 from imagereward_ext.metadata.sources import FoundPrompt, find_prompt
 
 
@@ -21,8 +24,15 @@ class ImageRecord:
     infotext: str
     own_prompt: FoundPrompt | None
     """The prompt as it was written, with the WebUI's syntax."""
+    flaw: str = ""
+    """Why a text in the file could not be read, or not whole; "" when all could."""
 
-    @property
+    @cached_property
+    def parsed(self) -> Infotext:
+        """What the infotext says."""
+        return parse(self.infotext)
+
+    @cached_property
     def prompt(self) -> str:
         """The image's own prompt as it is scored, "" when there is none."""
         return plain_prompt(self.own_prompt.text) if self.own_prompt else ""
@@ -35,18 +45,19 @@ class ImageRecord:
 
     def mark(self, label: str) -> ScoreMark | None:
         """Return the score of one scorer."""
-        return find_mark(self.infotext, label)
+        return mark_among(self.parsed.fields, label)
 
     def marks(self) -> list[ScoreMark]:
         """Return the scores of all scorers."""
-        return find_marks(self.infotext)
+        return marks_among(self.parsed.fields)
 
 
 def read(path: Path | str) -> ImageRecord:
     """Read what an image file says about itself."""
     path = Path(path)
     texts = read_texts(path)
-    return ImageRecord(path, texts.format, texts.infotext, find_prompt(path, texts))
+    prompt, flaw = find_prompt(path, texts)
+    return ImageRecord(path, texts.format, texts.infotext.text, prompt, texts.infotext.flaw or flaw)
 
 
 def write_mark(path: Path | str, mark: ScoreMark, decimals: int = DECIMALS) -> None:
@@ -56,6 +67,9 @@ def write_mark(path: Path | str, mark: ScoreMark, decimals: int = DECIMALS) -> N
     """
     record = read(path)
     scored = record.prompt if mark.prompt is None else mark.prompt
-    changed = with_mark(record.infotext, mark, scored, decimals)
+    try:
+        changed = with_mark(record.infotext, mark, scored, decimals)
+    except MetadataError as error:
+        raise MetadataError(f"{record.path}: {error}") from error
     if changed != record.infotext:
         write_infotext(record.path, changed)

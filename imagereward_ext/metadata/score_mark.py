@@ -8,7 +8,6 @@ the mark needs a line of its own, because the WebUI takes only three pairs for p
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,8 +17,9 @@ from imagereward_ext.metadata import infotext
 DECIMALS = 4
 PEER_LABEL = "ImageReward"
 _PEER_KEY = "ImageReward Score"
-_DIGEST = r"[0-9a-f]{10}"
-_NUMBER = r"[-+]?\d+(\.\d+)?"
+_DIGEST_LENGTH = 10
+_PARTS = ("", " hash", " prompt")
+"""What follows the label in the keys of a mark."""
 _PAIRS_OF_THE_WEBUI = {"Model", "VAE"}
 """Keys with a `… hash` beside them that are no scores, whatever a checkpoint is called."""
 
@@ -36,9 +36,10 @@ class ScoreMark:
     """The text that was scored, None when it was the image's own prompt."""
 
     def __post_init__(self) -> None:
-        if not infotext.is_key(self.label):
+        if not is_label(self.label):
             raise MetadataError(
-                f"a score cannot be stored under the label {self.label!r}: two or more letters, digits, blanks, - or /"
+                f"a score cannot be stored under the label {self.label!r}: two or more letters, digits, blanks, - or /, "
+                f"and at most {infotext.LONGEST_KEY - len(max(_PARTS, key=len))}"
             )
         if not math.isfinite(self.value):
             raise MetadataError(f"{self.label} gave {self.value}, which is no score")
@@ -63,22 +64,42 @@ def rounded(value: float, decimals: int = DECIMALS) -> str:
     return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
+def is_label(name: str) -> bool:
+    """Tell whether all keys of a mark under this label can be read again."""
+    return infotext.is_key(name) and all(infotext.is_key(name + part) for part in _PARTS)
+
+
 def find_mark(text: str, label: str) -> ScoreMark | None:
     """Read one scorer's mark."""
-    return _mark(infotext.parse(text).fields, label)
+    return mark_among(infotext.parse(text).fields, label)
 
 
 def find_marks(text: str) -> list[ScoreMark]:
     """Read the marks of all scorers."""
-    fields = infotext.parse(text).fields
+    return marks_among(infotext.parse(text).fields)
+
+
+def marks_among(fields: Mapping[str, str]) -> list[ScoreMark]:
+    """Read the marks of all scorers from the fields of a text."""
     hashed = [key.removesuffix(" hash") for key in fields if key.endswith(" hash")]
     labels = [
         label
         for label in hashed
-        if label not in _PAIRS_OF_THE_WEBUI and re.fullmatch(_DIGEST, fields[f"{label} hash"])
+        if label not in _PAIRS_OF_THE_WEBUI and _is_digest(fields[f"{label} hash"]) and is_label(label)
     ]
-    marks = [_mark(fields, label) for label in dict.fromkeys([PEER_LABEL, *labels])]
+    marks = [mark_among(fields, label) for label in dict.fromkeys([PEER_LABEL, *labels])]
     return [mark for mark in marks if mark is not None]
+
+
+def mark_among(fields: Mapping[str, str], label: str) -> ScoreMark | None:
+    """Read one scorer's mark from the fields of a text."""
+    value = _number(fields.get(label, ""))
+    if value is not None:
+        digest = fields.get(f"{label} hash", "")
+        return ScoreMark(label, value, digest, fields.get(f"{label} prompt"))
+    if label == PEER_LABEL and (old := _finite(fields.get(_PEER_KEY, ""))) is not None:
+        return ScoreMark(label, old)
+    return None
 
 
 def with_mark(text: str, mark: ScoreMark, scored_prompt: str, decimals: int = DECIMALS) -> str:
@@ -95,31 +116,34 @@ def with_mark(text: str, mark: ScoreMark, scored_prompt: str, decimals: int = DE
 
 def without_marks(text: str) -> str:
     """Take every score out."""
-    for mark in find_marks(text):
-        for key in mark.fields():
-            text = infotext.without_field(text, key)
-    return text
+    labels = [mark.label for mark in find_marks(text)]
+    return infotext.without_fields(text, {key for label in labels for key in _keys(label)})
 
 
 def _set(text: str, label: str, fields: Mapping[str, str], scored_prompt: str) -> str:
     """Set one label's fields and take out what an earlier mark of it said about another text or other weights."""
     before = infotext.parse(text).fields
-    text = infotext.with_fields(text, fields)
-    stale = [f"{label} hash", f"{label} prompt", *([_PEER_KEY] if label == PEER_LABEL else [])]
-    for key in stale:
-        if key not in fields and before.get(key) != scored_prompt:
-            text = infotext.without_field(text, key)
-    return text
+    stale = {key for key in _keys(label) if key not in fields and before.get(key) != scored_prompt}
+    return infotext.with_fields(text, fields, without=stale)
 
 
-def _mark(fields: Mapping[str, str], label: str) -> ScoreMark | None:
-    number = fields.get(label, "").strip()
-    if re.fullmatch(_NUMBER, number) and (value := _finite(number)) is not None:
-        digest = fields.get(f"{label} hash", "")
-        return ScoreMark(label, value, digest, fields.get(f"{label} prompt"))
-    if label == PEER_LABEL and (old := _finite(fields.get(_PEER_KEY, ""))) is not None:
-        return ScoreMark(label, old)
-    return None
+def _keys(label: str) -> list[str]:
+    """Name all fields that a mark of this label may consist of."""
+    return [*(label + part for part in _PARTS), *([_PEER_KEY] if label == PEER_LABEL else [])]
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == _DIGEST_LENGTH and set(text) <= set("0123456789abcdef")
+
+
+def _number(text: str) -> float | None:
+    """Read a score as it is written, such as -0.5312; None for anything else."""
+    text = text.strip()
+    unsigned = text[1:] if text[:1] in ("+", "-") else text
+    whole, point, decimals = unsigned.partition(".")
+    if not whole.isdecimal() or (point and not decimals.isdecimal()):
+        return None
+    return _finite(text)
 
 
 def _finite(text: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import exif
+from imagereward_ext.metadata.found_text import LONGEST, MOST_PARTS
 
 _HAS_EXIF, _HAS_ALPHA = 0x08, 0x10
 
@@ -25,9 +26,12 @@ class _Chunk(NamedTuple):
 
 def read_exif(file: BinaryIO) -> bytes:
     """Read the EXIF block, b"" when there is none."""
-    found = next((_content(file, chunk) for chunk in _chunks(file) if chunk.kind == b"EXIF"), b"")
+    found = next((chunk for chunk in _chunks(file) if chunk.kind == b"EXIF"), None)
+    if found is None:
+        return b""
+    start = found.start + 8
     # Some writers leave JPEG's prefix before the block.
-    return found.removeprefix(exif.PREFIX)
+    return _bytes(file, start, start + min(found.size, LONGEST)).removeprefix(exif.PREFIX)
 
 
 def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
@@ -35,17 +39,15 @@ def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
     chunks = list(_chunks(file))
     if not chunks:
         raise MetadataError("the WebP file is empty")
+    old = next((chunk for chunk in chunks if chunk.kind == b"EXIF"), None)
+    before = old or next((chunk for chunk in chunks if chunk.kind == b"XMP "), None)  # XMP comes last
     parts = [_chunk(b"VP8X", _extended_header(file, chunks))]
-    placed = False
     for chunk in chunks:
-        if chunk.kind == b"VP8X":
-            continue
-        if chunk.kind in (b"EXIF", b"XMP ") and not placed:  # XMP comes last
+        if chunk is before:
             parts.append(_chunk(b"EXIF", block))
-            placed = True
-        if chunk.kind != b"EXIF":
+        if chunk is not old and chunk.kind != b"VP8X":
             parts.append(_chunk(chunk.kind, _content(file, chunk)))
-    if not placed:
+    if before is None:
         parts.append(_chunk(b"EXIF", block))
     yield struct.pack("<4sI4s", b"RIFF", 4 + sum(map(len, parts)), b"WEBP")
     yield from parts
@@ -55,17 +57,23 @@ def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
 def _extended_header(file: BinaryIO, chunks: list[_Chunk]) -> bytes:
     """Make the content of VP8X, which a file needs as soon as it holds more than one picture."""
     first = chunks[0]
-    content = _bytes(file, first.start + 8, first.start + 8 + 10)
-    if first.kind == b"VP8X":
+    content = (
+        _content(file, first) if first.kind == b"VP8X" else _bytes(file, first.start + 8, first.start + 18)
+    )
+    if first.kind == b"VP8X" and len(content) >= 10:
         return bytes([content[0] | _HAS_EXIF]) + content[1:]
-    if first.kind == b"VP8L" and content[:1] == b"\x2f":  # 14 bits of width - 1, 14 of height - 1, alpha
-        (bits,) = struct.unpack("<I", content[1:5])
+    if first.kind == b"VP8L" and content[:1] == b"\x2f" and len(content) >= 5:
+        (bits,) = struct.unpack("<I", content[1:5])  # 14 bits of width - 1, 14 of height - 1, alpha
         width, height, alpha = int(bits & 0x3FFF), int(bits >> 14 & 0x3FFF), bits >> 28 & 1
-    elif first.kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":  # a key frame, then 14 bits each
-        width, height = (int(side & 0x3FFF) - 1 for side in struct.unpack("<HH", content[6:10]))
+    elif first.kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a" and len(content) == 10:
+        width, height = (
+            int(side & 0x3FFF) - 1 for side in struct.unpack("<HH", content[6:10])
+        )  # of a key frame
         alpha = 0
     else:
         raise MetadataError("the WebP file does not start with a picture")
+    if width < 0 or height < 0:
+        raise MetadataError("the WebP file holds a picture without a size")
     flags = _HAS_EXIF | (_HAS_ALPHA if alpha else 0)
     return struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
 
@@ -77,13 +85,16 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
     position, end = 12, 8 + size
     if end > size_of_file + 1:  # the padding of the last chunk is missing in some files
         raise MetadataError("the WebP file is truncated")
-    while position + 8 <= min(end, size_of_file):
+    for _ in range(MOST_PARTS):
+        if position + 8 > min(end, size_of_file):
+            return
         kind, size = struct.unpack("<4sI", _bytes(file, position, position + 8))
         chunk = _Chunk(kind, position, size)
         if position + 8 + size > size_of_file:
             raise MetadataError("the WebP file is truncated")
         yield chunk
         position = chunk.end
+    raise MetadataError(f"the WebP file has more than {MOST_PARTS:,} chunks; such a file is not read")
 
 
 def _content(file: BinaryIO, chunk: _Chunk) -> bytes:

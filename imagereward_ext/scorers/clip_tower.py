@@ -27,6 +27,7 @@ from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.weights import catalogue
 from imagereward_ext.weights.download import obtain
+from imagereward_ext.wording import well_formed
 
 _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 
@@ -88,7 +89,7 @@ class ClipTokenizer:
         return prompt[self._encode(prompt)[1] :].strip()
 
     def _encode_uncached(self, prompt: str) -> tuple[list[int], int]:
-        encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
+        encoding = self._tokenizer.encode(well_formed(prompt), add_special_tokens=False)
         room = self._window - 2
         ids = [self._begin, *encoding.ids[:room], self._end]
         read_to = encoding.offsets[room][0] if len(encoding.ids) > room else len(prompt)

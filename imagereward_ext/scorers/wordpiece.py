@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
 
 from imagereward_ext.errors import WeightsError
+from imagereward_ext.wording import well_formed
 
 _MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BLIP_MARKS = ("[DEC]", "[ENC]")  # appended to BERT's vocabulary
@@ -56,7 +57,7 @@ class WordPieceTokenizer:
         return prompt[self._encode(prompt)[1] :].strip()
 
     def _encode_uncached(self, prompt: str) -> tuple[list[int], int]:
-        encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
+        encoding = self._tokenizer.encode(well_formed(prompt), add_special_tokens=False)
         room = self.window - 2  # [CLS] and [SEP]
         ids = [self._cls, *encoding.ids[:room], self._sep]
         read_to = encoding.offsets[room][0] if len(encoding.ids) > room else len(prompt)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
 
 from imagereward_ext.cli import scoring as cli_scoring
@@ -30,6 +31,7 @@ from imagereward_ext.scorers import load_scorer
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.weights.tensors import save_tensors
 from tests.cli.conftest import Command, save
+from tests.fuzzing.containers import png_chunk
 from tests.tiny import picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,6 +211,34 @@ def test_a_score_that_cannot_be_written_is_shown_all_the_same(scoring: Command, 
         f"error: {gallery / '2.png'}: is read-only, so no score was written into it",
         f"error: {gallery / '7.bmp'}: a score can be written into PNG, JPEG and WebP files only",
     ]
+
+
+def test_half_a_letter_in_one_files_text_ends_no_batch(scoring: Command, tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text("parameters", 'Steps: 1, Tiny: 0.5, Tiny hash: 1a2b3c4d5e, Tiny prompt: "\\ud800 cat"')
+    picture(1).save(tmp_path / "b.png", pnginfo=info)
+    paths = [save(tmp_path / "a.png"), tmp_path / "b.png", save(tmp_path / "c.png")]
+    result = scoring("score", *paths, "--write", "--json")
+    assert (result.code, result.err) == (0, "")
+    assert [record["prompt"] for record in json.loads(result.out)][1] == "\N{REPLACEMENT CHARACTER} cat"
+    assert all(records.read(path).mark("Tiny").value != 0.5 for path in paths)
+
+
+def test_a_text_that_cannot_be_read_is_never_written_over(
+    scoring: Command, command: Command, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "a.png", prompt=None)
+    data = path.read_bytes()
+    path.write_bytes(data[:33] + png_chunk(b"iTXt", b"parameters\0\0\0\0\0a red f\xffx") + data[33:])
+    before = path.read_bytes()
+    (line,) = scoring("score", path, "--write").errors
+    assert line == f'error: {path}: its text "parameters" is no UTF-8 (byte 7); give one with --prompt'
+    result = scoring("score", path, "--prompt", "a fox", "--write", "--json")
+    (record,) = json.loads(result.out)
+    assert record["score"] is not None
+    assert record["error"].endswith("nothing is written over it")
+    assert path.read_bytes() == before
+    assert 'not read whole: its text "parameters" is no UTF-8 (byte 7)' in command("info", path).out
 
 
 def test_a_disk_that_fills_up_spoils_no_file(

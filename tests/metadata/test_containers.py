@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 import struct
 import zlib
@@ -22,6 +23,7 @@ from imagereward_ext import storage
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import exif, jpeg, png, records, score_mark, webp
 from imagereward_ext.metadata.containers import read_texts, write_infotext
+from imagereward_ext.metadata.found_text import FoundText
 from tests.metadata.test_infotext import TYPICAL
 
 TEXTS = [
@@ -65,10 +67,10 @@ def test_a_text_comes_back_and_the_pixels_stay(saved: Callable[..., Path], forma
     path = saved(format)
     before = pixels(path)
     write_infotext(path, text)
-    assert read_texts(path).infotext == text
+    assert read_texts(path).infotext.text == text
     assert pixels(path) == before
     write_infotext(path, "short")
-    assert read_texts(path).infotext == "short"
+    assert read_texts(path).infotext.text == "short"
     assert pixels(path) == before
 
 
@@ -94,7 +96,7 @@ def test_piexif_reads_what_we_write_and_we_read_what_it_writes(
         "Exif": {piexif.ExifIFD.UserComment: helper.UserComment.dump("an old text", encoding="unicode")}
     }
     piexif.insert(piexif.dump(comment), str(path))
-    assert read_texts(path).infotext == "an old text"
+    assert read_texts(path).infotext.text == "an old text"
     before = pixels(path)
     write_infotext(path, text)
     with Image.open(path) as opened:
@@ -120,16 +122,137 @@ def test_a_png_keeps_every_other_chunk_in_its_place(saved: Callable[..., Path]) 
     assert path.read_bytes().endswith(b"a stowaway behind the end")
 
 
-def test_a_png_with_two_texts_is_left_with_one(saved: Callable[..., Path]) -> None:
+def test_of_two_texts_in_a_png_the_one_that_counts_is_replaced_and_the_other_stays(
+    saved: Callable[..., Path],
+) -> None:
     info = PngInfo()
     info.add_text("parameters", "one")
     info.add_text("parameters", "two", zip=True)
     path = saved("PNG", pnginfo=info)
-    assert read_texts(path).infotext == "two"  # as Pillow and so the WebUI take it
+    assert read_texts(path).infotext.text == "two"  # as Pillow and so the WebUI take it
     write_infotext(path, "three")
     assert [content for kind, content in chunks(path.read_bytes()) if kind in (b"tEXt", b"zTXt")] == [
-        b"parameters\0three"
+        b"parameters\0one",
+        b"parameters\0three",
     ]
+
+
+def text_chunk(kind: bytes, content: bytes) -> Callable[[bytes], bytes]:
+    return lambda data: data[:33] + chunk(kind, content) + data[33:]
+
+
+def bad_checksum(data: bytes) -> bytes:
+    return data[:33] + chunk(b"tEXt", b"parameters\0x")[:-1] + b"\0" + data[33:]
+
+
+UNREADABLE = {
+    "no UTF-8": (
+        text_chunk(b"iTXt", b"parameters\0\0\0\0\0a f\xffx"),
+        r'its text "parameters" is no UTF-8 \(byte 3\)',
+    ),
+    "cut off": (text_chunk(b"iTXt", b"parameters\0\0\0"), 'its text "parameters" is cut off'),
+    "damaged": (text_chunk(b"zTXt", b"parameters\0\0rubbish"), "is compressed and damaged"),
+    "half": (
+        text_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a fox" * 9)[:-6]),
+        "is compressed and cut off",
+    ),
+    "a bomb": (
+        text_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * 2**24)),
+        "unfolds to more than 2,097,152 bytes",
+    ),
+    "long": (
+        text_chunk(b"tEXt", b"parameters\0" + b"x" * 2**21),
+        "has 2,097,163 bytes; more than 2,097,152 are not read",
+    ),
+    "too many letters": (
+        text_chunk(b"tEXt", b"parameters\0" + b"x" * 200_000),
+        "has 200,000 characters; more than 131,072",
+    ),
+    "checksum": (bad_checksum, "is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_text_that_cannot_be_read_is_kept_and_nothing_is_written(
+    saved: Callable[..., Path], case: str
+) -> None:
+    spoil, reason = UNREADABLE[case]
+    path = saved("PNG")
+    path.write_bytes(spoil(path.read_bytes()))
+    before = path.read_bytes()
+    assert re.search(reason, records.read(path).flaw)
+    with pytest.raises(MetadataError, match=rf"image\.png: .*{reason}.*; nothing is written over it"):
+        records.write_mark(path, score_mark.ScoreMark("ImageReward", 0.25, "1a2b3c4d5e", "a fox"))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("comment", "text", "reason"),
+    [
+        (b"UNICODE\0" + "a fox".encode("utf-16-be") + b"\xd8\0\0a", "a fox\ufffda", "is no UTF-16"),
+        (b"UNICODE\0" + "a fox".encode("utf-16-be") + b"x", "a fox", "half a letter at the end"),
+        (b"ASCII\0\0\0a \xff\x01 fox", "a \xff\x01 fox", "cannot be decoded"),
+        (b"JIS\0\0\0\0\0a \xff fox", "a \xff fox", "cannot be decoded"),
+    ],
+)
+@pytest.mark.parametrize("format", ["JPEG", "WebP"])
+def test_a_comment_that_cannot_be_read_whole_is_kept(
+    saved: Callable[..., Path], format: str, comment: bytes, text: str, reason: str
+) -> None:
+    tags = Image.Exif()
+    tags[0x8769] = {0x9286: comment}
+    path = saved(format, exif=tags.tobytes())
+    before = path.read_bytes()
+    assert read_texts(path).infotext.text == text
+    with pytest.raises(MetadataError, match=rf"its EXIF comment .*{reason}.*; nothing is written over it"):
+        write_infotext(path, text + " and more")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("start", ["\ufeff", "\ufffe"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_text_that_starts_like_a_mark_of_byte_order_keeps_its_start(
+    saved: Callable[..., Path], format: str, start: str
+) -> None:
+    path = saved(format)
+    write_infotext(path, start + TYPICAL)
+    assert read_texts(path).infotext.text == start + TYPICAL
+
+
+def test_a_text_that_would_not_come_back_is_not_written(saved: Callable[..., Path]) -> None:
+    path = saved("JPEG")
+    before = path.read_bytes()
+    with pytest.raises(MetadataError, match="would not come back as it was written"):
+        write_infotext(path, "一" * 9)  # with the bytes of each pair exchanged, nine times the letter N
+    assert path.read_bytes() == before
+
+
+def test_half_a_letter_is_written_as_a_letter(saved: Callable[..., Path]) -> None:
+    path = saved("JPEG")
+    write_infotext(path, "a \ud800 fox")
+    assert read_texts(path).infotext.text == "a \N{REPLACEMENT CHARACTER} fox"
+
+
+def test_a_second_exif_chunk_of_a_webp_stays(saved: Callable[..., Path]) -> None:
+    path = saved("WebP", exif=exif.PREFIX + exif.with_user_comment(b"", "one"))
+    second = b"EXIF" + struct.pack("<I", 4) + b"more"
+    data = path.read_bytes() + second
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    write_infotext(path, "three")
+    assert read_texts(path).infotext.text == "three"
+    assert path.read_bytes().endswith(second)
+
+
+@pytest.mark.parametrize("size", [0, 4, 9])
+@pytest.mark.parametrize("kind", [b"VP8X", b"VP8L", b"VP8 "])
+def test_a_webp_whose_first_chunk_is_too_short_is_refused(
+    saved: Callable[..., Path], kind: bytes, size: int
+) -> None:
+    path = saved("WebP")
+    body = b"WEBP" + kind + struct.pack("<I", size) + b"\0" * (size + size % 2)
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    with pytest.raises(MetadataError, match="does not start with a picture"):
+        write_infotext(path, "text")
 
 
 def test_a_text_behind_the_picture_is_found_and_replaced_there(saved: Callable[..., Path]) -> None:
@@ -137,10 +260,10 @@ def test_a_text_behind_the_picture_is_found_and_replaced_there(saved: Callable[.
     data = path.read_bytes()
     late = chunk(b"iTXt", b"parameters\0\0\0\0\0sp\xc3\xa4t")
     path.write_bytes(data[:-12] + late + data[-12:])
-    assert read_texts(path).infotext == "spät"
+    assert read_texts(path).infotext.text == "spät"
     write_infotext(path, "后来")
     assert [kind for kind, _ in chunks(path.read_bytes())][-2:] == [b"iTXt", b"IEND"]
-    assert read_texts(path).infotext == "后来"
+    assert read_texts(path).infotext.text == "后来"
 
 
 def test_an_animated_png_stays_animated(saved: Callable[..., Path]) -> None:
@@ -159,7 +282,7 @@ def test_an_animated_webp_stays_animated(saved: Callable[..., Path]) -> None:
     assert len(before) == 3
     write_infotext(path, TYPICAL)
     assert pixels(path) == before
-    assert read_texts(path).infotext == TYPICAL
+    assert read_texts(path).infotext.text == TYPICAL
 
 
 @pytest.mark.parametrize("format", ["JPEG", "WebP"])
@@ -186,7 +309,7 @@ def test_other_exif_tags_icc_and_xmp_survive(saved: Callable[..., Path], format:
         if format == "WebP":
             assert path.read_bytes()[20] & 0x2C == 0x2C  # there are ICC, EXIF and XMP
         assert xmp in path.read_bytes()
-        assert read_texts(path).infotext == text
+        assert read_texts(path).infotext.text == text
 
 
 @pytest.mark.parametrize("exif_tags", [{}, {0x927C: b"maker note" * 9}], ids=["none", "maker note"])
@@ -226,7 +349,7 @@ def test_a_jpeg_without_room_for_the_text_says_so_and_stays(saved: Callable[...,
         write_infotext(path, "x" * 33_000)
     assert path.read_bytes() == before
     write_infotext(path, "x" * 32_700)
-    assert len(read_texts(path).infotext) == 32_700
+    assert len(read_texts(path).infotext.text) == 32_700
 
 
 @pytest.mark.parametrize("lossless", [False, True])
@@ -266,7 +389,7 @@ def test_a_plain_webp_becomes_an_extended_one(
 def test_comments_of_other_programs_are_read(value: bytes) -> None:
     block = Image.Exif()
     block[0x8769] = {0x9286: value}
-    assert exif.user_comment(block.tobytes().removeprefix(exif.PREFIX)) == "hallo, größer"
+    assert exif.user_comment(block.tobytes().removeprefix(exif.PREFIX)).text == "hallo, größer"
 
 
 @pytest.mark.parametrize("order", ["II", "MM"])
@@ -277,7 +400,7 @@ def test_blocks_of_either_byte_order_are_written(order: str) -> None:
     )
     block += b"\0" * 4
     written = exif.with_user_comment(block, TYPICAL)
-    assert exif.user_comment(written) == TYPICAL
+    assert exif.user_comment(written).text == TYPICAL
     found = Image.Exif()
     found.load(exif.PREFIX + written)
     assert found[0x0112] == 6
@@ -287,12 +410,12 @@ def test_a_comment_that_claims_to_lie_behind_the_end_is_replaced() -> None:
     block = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8769, 4, 1, 26, 0)
     block += struct.pack(">HHHIII", 1, 0x9286, 7, 9000, 90, 0)
     written = exif.with_user_comment(block, "a fox")
-    assert exif.user_comment(written) == "a fox"
+    assert exif.user_comment(written).text == "a fox"
 
 
 @pytest.mark.parametrize("block", [b"rubbish", b"MM\0*\0\0\xff\xff", b"II*\0\x08\0\0\0\xff\xff"])
 def test_a_broken_block_is_no_text_and_is_never_overwritten(block: bytes) -> None:
-    assert exif.user_comment(block) == ""
+    assert exif.user_comment(block).text == ""
     with pytest.raises(MetadataError, match="EXIF block is broken"):
         exif.with_user_comment(block, "text")
 
@@ -308,7 +431,7 @@ def test_any_foreign_png_chunk_survives(foreign: list[tuple[bytes, bytes]], text
     extra = b"".join(chunk(kind, b"key\0" + content) for kind, content in foreign)
     data = data[:33] + extra + data[33:]
     written = rewritten(png.with_text, data, "parameters", text)
-    assert png.read_texts(io.BytesIO(written))["parameters"] == text
+    assert png.read_texts(io.BytesIO(written), ["parameters"])["parameters"] == FoundText(text)
     assert [c for c in chunks(written) if not c[1].startswith(b"parameters\0")] == chunks(data)
     assert rewritten(png.with_text, written, "parameters", text) == written
 
@@ -319,13 +442,13 @@ def test_any_foreign_segment_and_chunk_survives(one: bytes, two: bytes, text: st
     block = exif.with_user_comment(b"", text)
     data = with_segment(with_segment(encoded("JPEG"), 0xED, one), 0xFE, two)
     written = rewritten(jpeg.with_exif, data, block)
-    assert exif.user_comment(jpeg.read_exif(io.BytesIO(written))) == text.rstrip("\0")
+    assert exif.user_comment(jpeg.read_exif(io.BytesIO(written))).text == text.rstrip("\0")
     assert without(written, len(written) - len(data), after=20) == data
     simple = encoded("WebP")
     odd = b"PRIV" + struct.pack("<I", len(one)) + one + b"\0" * (len(one) % 2)
     data = b"RIFF" + struct.pack("<I", len(simple) - 8 + len(odd)) + simple[8:] + odd
     written = rewritten(webp.with_exif, data, block)
-    assert exif.user_comment(webp.read_exif(io.BytesIO(written))) == text
+    assert exif.user_comment(webp.read_exif(io.BytesIO(written))).text == text
     assert odd in written
     assert pixels(written) == pixels(data)
     assert rewritten(webp.with_exif, written, block) == written
@@ -373,7 +496,7 @@ def test_a_name_as_long_as_a_file_system_allows_is_no_obstacle(saved: Callable[.
     path = path.rename(path.with_name("狐" * 83 + "_.png"))
     assert len(path.name.encode()) == 254
     write_infotext(path, TYPICAL)
-    assert read_texts(path).infotext == TYPICAL
+    assert read_texts(path).infotext.text == TYPICAL
 
 
 def test_the_file_is_closed_when_it_is_replaced(
@@ -395,7 +518,7 @@ def test_the_file_is_closed_when_it_is_replaced(
     monkeypatch.setattr(storage, "replace", as_windows_does)
     write_infotext(path, TYPICAL)
     assert len(opened) >= 2
-    assert read_texts(path).infotext == TYPICAL
+    assert read_texts(path).infotext.text == TYPICAL
 
 
 def failing_late(full: Callable[[], None]) -> Callable[..., bytes]:
@@ -422,7 +545,7 @@ def test_a_truncated_file_is_named(saved: Callable[..., Path], format: str) -> N
 def test_a_format_that_holds_no_text_is_read_as_empty_and_not_written(tmp_path: Path) -> None:
     path = tmp_path / "image.png"  # the name lies
     image().save(path, "BMP")
-    assert read_texts(path).infotext == ""
+    assert read_texts(path).infotext.text == ""
     with pytest.raises(MetadataError, match="PNG, JPEG and WebP files only"):
         write_infotext(path, "text")
 
@@ -436,15 +559,7 @@ def test_texts_of_formats_that_are_only_read(tmp_path: Path, format: str) -> Non
     block = exif.PREFIX + exif.with_user_comment(b"", TYPICAL)
     options = {"comment": TYPICAL.encode()} if format == "GIF" else {"exif": block}
     image((64, 64)).save(path, format, **options)
-    assert read_texts(path).infotext == TYPICAL
-
-
-def test_a_text_that_unfolds_without_end_is_not_read(saved: Callable[..., Path]) -> None:
-    path = saved("PNG")
-    data = path.read_bytes()
-    bomb = chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"x" * 2**24))
-    path.write_bytes(data[:33] + bomb + data[33:])
-    assert read_texts(path).infotext == ""
+    assert read_texts(path).infotext.text == TYPICAL
 
 
 def test_a_score_goes_into_a_file_and_comes_back(saved: Callable[..., Path]) -> None:

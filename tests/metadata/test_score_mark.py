@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import infotext
-from imagereward_ext.metadata.score_mark import ScoreMark, find_mark, find_marks, rounded, with_mark
+from imagereward_ext.metadata.score_mark import (
+    ScoreMark,
+    find_mark,
+    find_marks,
+    rounded,
+    with_mark,
+    without_marks,
+)
 from tests.metadata.test_infotext import AWKWARD, TYPICAL, infotexts
 
 MARK = ScoreMark("ImageReward", -0.53119, "1a2b3c4d5e")
@@ -88,10 +95,22 @@ def test_numbers_have_four_decimals_and_zero_no_sign(value: float, text: str) ->
     assert rounded(value) == text
 
 
-@pytest.mark.parametrize("label", ["", "x", "a, b", "a: b", "a\nb"])
+@pytest.mark.parametrize("label", ["", "x", "a, b", "a: b", "a\nb", "x" * 94])
 def test_a_label_that_would_break_the_line_is_refused(label: str) -> None:
     with pytest.raises(MetadataError, match="label"):
         ScoreMark(label, 0.1)
+
+
+def test_labels_have_room_for_all_keys_of_their_mark() -> None:
+    mark = ScoreMark("x" * 93, 0.5, "1a2b3c4d5e", "a: b")
+    assert find_marks(with_mark(TYPICAL, mark, "a: b")) == [mark]
+    assert find_marks(f"a\nSteps: 1, {'x' * 94}: 0.5, {'x' * 94} hash: 1a2b3c4d5e, Seed: 2") == []
+
+
+def test_taking_the_marks_out_leaves_the_text_as_it_was() -> None:
+    text = with_mark(TYPICAL, ScoreMark("My Model", 2.5, "abcdefabcd", "a, b"), "a, b")
+    assert without_marks(with_mark(text, MARK, "a fox")) == TYPICAL
+    assert without_marks(TYPICAL + "\nImageReward Score: 0.5") == TYPICAL
 
 
 def test_a_number_beyond_all_bounds_is_no_mark() -> None:

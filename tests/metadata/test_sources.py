@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from imagereward_ext.metadata import records
 from imagereward_ext.metadata.score_mark import ScoreMark
+from tests.fuzzing import graphs
 from tests.metadata.test_infotext import TYPICAL
 
 
@@ -51,6 +52,14 @@ GRAPHS = {
         "",
     ),
     "a circle": ({"1": {"inputs": {"conditioning": ["1", 0]}}, "3": sampler("1")}, ""),
+    "a ladder of 40 nodes": (graphs.ladder(40), "a fox"),
+    "many samplers": (graphs.chain_with_many_samplers(40), "a fox"),
+    "a link by number": (
+        {"1": text_node("a fox"), "3": {"inputs": {"positive": [1, 0], "negative": []}}},
+        "a fox",
+    ),
+    "half a letter": ({"1": text_node("\ud800 fox"), "3": sampler("1")}, "\N{REPLACEMENT CHARACTER} fox"),
+    "a deep link": ({"3": {"inputs": {"positive": [[[["1"]]]], "negative": []}}}, ""),
     "no graph": ([1, 2], ""),
     "rubbish inside": ({"1": None, "3": {"inputs": {"positive": [], "negative": 1}}}, ""),
 }
@@ -83,10 +92,43 @@ def test_the_images_own_text_comes_first(tmp_path: Path) -> None:
     assert records.read(path).own_prompt == ("a (red:1.2) fox, <lora:fur:0.8>\nsecond line", "infotext")
 
 
-@pytest.mark.parametrize("content", ["", "{", "null", "[" * 5000])
+@pytest.mark.parametrize("content", ["", "{", "null", "[" * 5000, '{"a": ' + "1" * 6000 + "}"])
 def test_rubbish_is_no_prompt(tmp_path: Path, content: str) -> None:
     record = records.read(png(tmp_path, prompt=content))
     assert (record.own_prompt, record.prompt) == (None, "")
+
+
+def test_an_integer_of_thousands_of_digits_spoils_no_graph(tmp_path: Path) -> None:
+    graph = json.dumps({"1": text_node("a fox"), "3": sampler("1")})
+    path = png(tmp_path, prompt=graph.replace('"seed": 1', '"seed": ' + "1" * 6000))
+    assert records.read(path).prompt == "a fox"
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [(200_000, "more than 131,072 are not read"), (2**21 + 1, "image.txt has 2,097,153 bytes")],
+)
+def test_a_text_file_of_a_size_that_no_prompt_has_is_not_read(tmp_path: Path, size: int, says: str) -> None:
+    path = png(tmp_path)
+    path.with_suffix(".txt").write_text("x" * size)
+    record = records.read(path)
+    assert record.prompt == ""
+    assert says in record.flaw
+    path = png(tmp_path, parameters=TYPICAL)
+    assert records.read(path).flaw == ""  # with a prompt of its own it does not matter
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        ({"prompt": " " * 2**21}, 'its text "prompt" has 2,097,159 bytes'),
+        ({"Software": "NovelAI", "Description": "x" * 200_000}, "has 200,000 characters"),
+    ],
+)
+def test_a_prompt_too_long_to_be_read_is_told(tmp_path: Path, texts: dict[str, str], says: str) -> None:
+    record = records.read(png(tmp_path, **texts))
+    assert (record.own_prompt, record.prompt) == (None, "")
+    assert says in record.flaw
 
 
 def test_an_image_without_a_prompt_remembers_what_it_was_scored_under(tmp_path: Path) -> None:

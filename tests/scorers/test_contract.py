@@ -49,6 +49,14 @@ def close(values):
     return pytest.approx(values, abs=1e-4)
 
 
+def test_half_a_letter_in_a_prompt_stops_no_batch(scorer, images):
+    halves, whole = (
+        scorer.score(images[:2], [f"{letter} cat", "sky"]) for letter in "\ud800\N{REPLACEMENT CHARACTER}"
+    )
+    assert halves == close(whole)
+    assert scorer.unread("\ud800 cat") == ""
+
+
 def test_one_finite_number_for_each_image(scorer, images):
     scores = scorer.score(images, PROMPTS)
     assert len(scores) == len(images)

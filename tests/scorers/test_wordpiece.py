@@ -77,6 +77,12 @@ def test_the_unread_end_begins_at_a_word(tokenizer) -> None:
     assert tokenizer.unread("") == ""
 
 
+def test_half_a_letter_is_read_as_one_that_nobody_knows(tokenizer) -> None:
+    whole = tokenizer(["\N{REPLACEMENT CHARACTER} cat"], CPU).ids.tolist()
+    assert tokenizer(["\ud800 cat"], CPU).ids.tolist() == whole
+    assert tokenizer.unread("red " * 33 + "\ud800") == ""
+
+
 def test_only_line_feeds_end_a_token(vocabulary: Path, tmp_path: Path) -> None:
     path = tmp_path / "vocab.txt"
     path.write_bytes(vocabulary.read_bytes().replace(b"\n[unused3]\n", "\n\u2028\x1d\n".encode()))
