@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import infotext
+from imagereward_ext.wording import well_formed
 
 DECIMALS = 4
 PEER_LABEL = "ImageReward"
@@ -50,7 +51,7 @@ class ScoreMark:
         if self.digest:
             fields[f"{self.label} hash"] = self.digest
         if self.prompt is not None:
-            fields[f"{self.label} prompt"] = self.prompt
+            fields[f"{self.label} prompt"] = well_formed(self.prompt)
         return fields
 
     def answers(self, label: str, digest: str, prompt: str, own_prompt: str) -> bool:

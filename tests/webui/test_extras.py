@@ -93,6 +93,12 @@ def told(items, service):
     return json.loads(said)["extra_generation_params"][ANSWER] if said else None
 
 
+def test_a_text_too_long_to_be_read_is_told_and_the_image_goes_on(extras):
+    shown, saved = processed(extras, "x" * 200_000, prompt="a fox")
+    assert "not scored: its text has 200,000 characters" in shown
+    assert saved["parameters"] == "x" * 200_000
+
+
 def test_the_gallery_tells_the_score_in_each_file(service):
     first, second = (f"a\n{LINE}, Other: {n}.5, Other hash: 0123456789" for n in (1, 2))
     items = gallery(first, f"a\n{LINE}", second)

@@ -109,6 +109,12 @@ def test_png_info_tells_the_scores_an_image_holds(service):
     assert "ImageReward: -0.5312 (weights 0123456789)" in png_info.score_line(with_text(text), service)
 
 
+def test_png_info_says_that_a_text_is_too_long_to_be_read(service):
+    image = with_text("x" * 200_000)
+    assert "cannot be read: its text has 200,000 characters" in png_info.score_line(image, service)
+    assert "Not scored: its text has 200,000 characters" in png_info.score_now(image, service)
+
+
 def test_png_info_scores_an_image_for_its_own_prompt(service):
     (expected,) = service.score([picture()], ["a red fox"], service.wish())
     told = png_info.score_now(with_text(f"a (red:1.2) fox\n{LINE}"), service)

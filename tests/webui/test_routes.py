@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 
 import pytest
 
@@ -42,6 +43,22 @@ def test_one_prompt_for_all_or_one_for_each(client):
     each = client.post(SCORE, json={"images": images, "prompts": ["a red fox"] * 3}).json()
     assert one == each and len(one["scores"]) == 3
     assert one["scorer"] == "ImageReward" and len(one["hash"]) == 10
+
+
+def test_half_a_letter_in_a_prompt_is_scored(client):
+    body = json.dumps({"images": [encoded(picture())], "prompts": "\ud800 cat"})
+    answer = client.post(SCORE, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200
+    assert len(answer.json()["scores"]) == 1
+
+
+def test_a_text_too_long_to_be_read_is_refused(client):
+    info = PngInfo()
+    info.add_text("parameters", "x" * 200_000)
+    image = io.BytesIO()
+    picture().save(image, "PNG", pnginfo=info)
+    body = {"images": [base64.b64encode(image.getvalue()).decode()]}
+    assert refused(client.post(SCORE, json=body), 422, "200,000 characters; more than 131,072 are not read")
 
 
 def test_a_data_url_is_fine(client):

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from starlette.concurrency import run_in_threadpool
 
 from imagereward_ext import __version__
-from imagereward_ext.errors import ImageError, ImageRewardError, UsageError, WeightsError
+from imagereward_ext.errors import ImageError, ImageRewardError, MetadataError, UsageError, WeightsError
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.webui.options import AS_IN_SETTINGS
@@ -271,7 +271,7 @@ def _known(scorer: str, service: Service) -> str:
 def _answer(work: Callable[[Service, Any], dict[str, Any]], service: Service, wanted: Any) -> dict[str, Any]:
     try:
         return work(service, wanted)
-    except (UsageError, ImageError) as error:
+    except (UsageError, ImageError, MetadataError) as error:
         raise HTTPException(422, str(error)) from error
     except WeightsError as error:
         raise HTTPException(503, str(error)) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from modules import scripts_postprocessing
 
+from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.webui.job.saved_files import EXTRAS_MARK, NOTE, NOTE_MARK
@@ -38,7 +39,11 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
             return
         settings = service().settings()
         text = getattr(pp, _TEXT_MARK, "") or service().host.text_of(pp.image)
-        own = plain_prompt(infotext.parse(text).prompt)
+        try:
+            own = plain_prompt(infotext.parse(text).prompt)
+        except MetadataError as error:
+            _tell(pp, f"not scored: {error}")
+            return
         prompt = settings.text or own or (arguments.get("prompt") or "").strip()
         if not prompt:
             _tell(pp, "not scored: the image holds no prompt")

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded
@@ -46,7 +47,10 @@ def score_line(image: Any, service: Service) -> str:
     """Say what scores an image holds."""
     if image is None:
         return ""
-    marks = find_marks(service.host.text_of(image))
+    try:
+        marks = find_marks(service.host.text_of(image))
+    except MetadataError as error:
+        return _shown(f"The scores in this image cannot be read: {error}.")
     if not marks:
         return _shown("This image has no score yet.")
     decimals = service.settings().decimals
@@ -58,7 +62,10 @@ def score_now(image: Any, service: Service) -> str:
     if image is None:
         return _shown("Put an image here first.")
     text, settings = service.host.text_of(image), service.settings()
-    prompt = settings.text or plain_prompt(infotext.parse(text).prompt)
+    try:
+        prompt = settings.text or plain_prompt(infotext.parse(text).prompt)
+    except MetadataError as error:
+        return _shown(f"Not scored: {error}.")
     if not prompt:
         return _shown("This image holds no prompt. The Extras tab scores it for one that you type there.")
     try:
