@@ -78,9 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, print and write the report."""
     from imagereward_ext.evaluation.comparison import compare
 
-    comparison = compare(request_of(arguments), say, progress=_Bar())
-    print(comparison.report.text())
-    say(f"Wrote {comparison.page}")
+    report, page = compare(request_of(arguments), say, progress=_Bar())
+    print(report.text())
+    say(f"Wrote {page}")
     return ALL_GOOD
 
 

@@ -14,7 +14,7 @@ from imagereward_ext.cli.scorer_options import add_weights_options
 from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import read_file, schema
 from imagereward_ext.settings.flags import add_flags, given_flags
-from imagereward_ext.training.record import RunRecord
+from imagereward_ext.training.record import RunRecord, endings_told
 
 if TYPE_CHECKING:
     from imagereward_ext.scorers.base import Scorer
@@ -104,7 +104,7 @@ def _at_work(record: RunRecord, cpu: bool, share_device: bool) -> Iterator[None]
     processes = Processes(cpu)
     own_device = processes.device.type == "cuda" or processes.index_here == 0
     device = str(processes.device) if own_device and not share_device else None
-    told = record.endings_told() if processes.main else nullcontext()
+    told = endings_told(record) if processes.main else nullcontext()
     with run_and_device(record.folder if processes.main else None, device), told:
         yield
 

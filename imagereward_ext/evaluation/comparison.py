@@ -56,16 +56,8 @@ class ComparisonRequest:
     download: bool = True
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What came of it."""
-
-    report: Report
-    page: Path
-
-
-def compare(request: ComparisonRequest, say: Say, progress: Progress | None = None) -> Comparison:
-    """Make the same images with and without the LoRAs, score them, and write who wins."""
+def compare(request: ComparisonRequest, say: Say, progress: Progress | None = None) -> tuple[Report, Path]:
+    """Make the same images with and without the LoRAs, score them, and write who wins; returns the report and its page."""
     from imagereward_ext.diffusion.loading import configuration
     from imagereward_ext.diffusion.lora_file import read_lora
     from imagereward_ext.evaluation.trials import make_candidates, run_trials
@@ -85,7 +77,7 @@ def compare(request: ComparisonRequest, say: Say, progress: Progress | None = No
     images = request.output / "images" if request.keep_images else None
     trials = run_trials(parts, candidates, request.prompts, settings, scores, images, progress=progress)
     report = trials_report(trials, settings, request.base.stem)
-    return Comparison(report, report.write(request.output))
+    return report, report.write(request.output)
 
 
 def trial_settings(request: ComparisonRequest, resolution: int) -> TrialSettings:

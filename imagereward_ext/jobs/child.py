@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.jobs.before_after import comparison_request
 from imagereward_ext.jobs.claim import ClaimError, claimed
-from imagereward_ext.jobs.interim import replace_interim
+from imagereward_ext.jobs.comparison import comparison_request
 from imagereward_ext.jobs.interruption import (
     StoppedEarlyError,
     answer_signals,
@@ -23,9 +22,10 @@ from imagereward_ext.jobs.interruption import (
     nothing_to_lose,
     something_to_lose,
 )
+from imagereward_ext.jobs.lora_folder import replace_interim
 from imagereward_ext.jobs.order import Order, read_order
 from imagereward_ext.memory import return_memory
-from imagereward_ext.training.record import State
+from imagereward_ext.training.record import State, endings_told
 
 DONE, FAILED, NO_ORDER, AT_WORK_ALREADY, DEVICE_IN_USE = range(5)
 """Exit codes; somebody who ends the process, or a crash, gives others."""
@@ -68,7 +68,7 @@ def _carry_out(order: Order, device_lock: Path) -> int:
 def _train(order: Order) -> int:
     record = order.record
     try:
-        with record.endings_told(begun=True, hint=" (details in the log)"), nothing_to_lose(record):
+        with endings_told(record, begun=True, hint=" (details in the log)"), nothing_to_lose(record):
             outcome = _engine(order)
     except StoppedEarlyError:
         record.give_up(State.STOPPED, "stopped before the first update")
@@ -118,8 +118,8 @@ def _compare(order: Order) -> int:
         with nothing_to_lose(record):
             _say("comparing before and after")
             return_memory()  # the trained model has gone, and the comparison loads it as a WebUI would
-            made = compare(comparison_request(order), _say)
-            print(made.report.text(), flush=True)
+            made, _ = compare(comparison_request(order), _say)
+            print(made.text(), flush=True)
             _say("the comparison is done")
             return DONE
     except StoppedEarlyError:

@@ -43,7 +43,7 @@ def nothing_to_lose(record: RunRecord) -> Iterator[None]:
     """Let a signal end at once what is done within the block, or whoever asked before it."""
     _signals.end_at_once = True
     try:
-        if _signals.came or record.stop_asked():
+        if _signals.came or record.stop.asked():
             raise StoppedEarlyError
         yield
     finally:
@@ -63,7 +63,7 @@ def end_with_the_webui(record: RunRecord, end: Callable[[int], None] = os._exit)
             while os.read(sys.stdin.fileno(), 1):
                 pass
         with suppress(RecordError):
-            record.ask_to_stop()
+            record.stop.ask()
         time.sleep(SECONDS_AFTER_THE_WEBUI)
         end(5)
 

@@ -145,7 +145,7 @@ class Queue:
 
     def _run(self, order: Order) -> None:
         self._before(order)
-        if order.record.stop_asked():  # pressed while room was made
+        if order.record.stop.asked():  # pressed while room was made
             self._give_up(order.record, State.STOPPED, "stopped before the first update")
             return
         child = process.start(order, self._locks)

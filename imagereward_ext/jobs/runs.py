@@ -11,7 +11,7 @@ from typing import Any
 from imagereward_ext.jobs.order import JobError, read_order
 from imagereward_ext.jobs.process import LOG
 from imagereward_ext.training.journal import Journal, Lines
-from imagereward_ext.training.record import AT_WORK, Entry, RunRecord, State
+from imagereward_ext.training.record import AT_WORK, RunEntry, RunRecord, State
 
 COMPARISON = "comparison"
 """The folder of a run that holds its report of before and after."""
@@ -94,14 +94,14 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("journal.jsonl", "order.json", "config.json"))
 
 
-def state_of(record: RunRecord) -> Entry:
+def state_of(record: RunRecord) -> RunEntry:
     """Return what is true of a run; one of which nothing is written never began."""
-    return record.read() or Entry(State.LOST)
+    return record.read() or RunEntry(State.LOST)
 
 
-def shown_state(record: RunRecord, entry: Entry) -> str:
+def shown_state(record: RunRecord, entry: RunEntry) -> str:
     """Name a run's state as it is shown."""
-    if entry.state in AT_WORK and record.stop_asked():
+    if entry.state in AT_WORK and record.stop.asked():
         return STOPPING
     if entry.state is State.STOPPED and entry.by_guard:
         return STOPPED_BY_GUARD

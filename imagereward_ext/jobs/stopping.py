@@ -22,7 +22,7 @@ longer. One that is stuck is ended then; the state before stays."""
 
 def ask(record: RunRecord) -> None:
     """Let a run finish its update, save and end, and watch that it does."""
-    record.ask_to_stop()
+    record.stop.ask()
     entry = record.read()
     start = entry.start if entry else 0
     threading.Thread(target=see_through, args=(record, start), name="imagereward stop", daemon=True).start()

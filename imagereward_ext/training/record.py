@@ -51,7 +51,7 @@ class RecordError(ImageRewardError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """One line of the journal, with all that is true from then on."""
 
     state: State
@@ -69,6 +69,31 @@ class Entry:
     """Seconds since 1970."""
 
 
+class StopFile:
+    """The file that asks a run to end after the update at work; whoever runs it looks for it after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def asked(self) -> bool:
+        """Tell whether somebody wants the run to end."""
+        return self.path.exists()
+
+    def ask(self) -> None:
+        """Ask the run to end."""
+        try:
+            self.path.touch()
+        except OSError as error:
+            raise RecordError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+    def forget(self) -> None:
+        """Take back what an earlier start was asked."""
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordError(f"{self.path} cannot be removed: {error.strerror or error}") from error
+
+
 class RunRecord:
     """The record of one run. Nothing is kept in memory: every process that looks sees the same."""
 
@@ -79,11 +104,11 @@ class RunRecord:
         """Held by the process that trains."""
         self.queue_lock = folder / "queue.lock"
         """Held by the queue that has the run at work, from before the process starts until after it has ended."""
-        self.stop_file = folder / "stop"
+        self.stop = StopFile(folder / "stop")
 
     # ---- reading
 
-    def read(self) -> Entry | None:
+    def read(self) -> RunEntry | None:
         """Return what is true now; None where nobody has begun to write a record."""
         entries = self._entries()
         if not entries:
@@ -92,7 +117,7 @@ class RunRecord:
         if last.state not in AT_WORK or self.is_held():
             return last
         if last.state is State.COMPARING:  # how the training ended stays, whatever becomes of a comparison
-            return replace(_ending(entries) or Entry(State.LOST), start=last.start)
+            return replace(_of_ending(entries), start=last.start)
         return replace(last, state=State.LOST)
 
     def state(self) -> State | None:
@@ -110,24 +135,24 @@ class RunRecord:
         pid = owner.get("pid") if owner else None
         return pid if isinstance(pid, int) else None
 
-    def stop_asked(self) -> bool:
-        """Tell whether somebody wants the run to end after the update at work."""
-        return self.stop_file.exists()
-
     # ---- writing
 
     def wait(self, to_compare: bool = False) -> None:
         """Put the run into the queue, to train or only to compare what a training has made."""
-        self._forget_stop()
-        self._append(self._of_ending(State.WAITING) if to_compare else Entry(State.WAITING))
+        self.stop.forget()
+        self._append(_of_ending(self._entries(), State.WAITING) if to_compare else RunEntry(State.WAITING))
 
     def begin(self, to_compare: bool = False, compares: bool = False) -> None:
         """Start the run (once more). What asked an earlier start to stop does not ask this one.
 
         It is there only to compare (`to_compare`), or to train and, if that ends well, to compare then (`compares`).
         """
-        self._forget_stop()
-        begun = self._of_ending(State.COMPARING) if to_compare else Entry(State.PREPARING, compares=compares)
+        self.stop.forget()
+        begun = (
+            _of_ending(self._entries(), State.COMPARING)
+            if to_compare
+            else RunEntry(State.PREPARING, compares=compares)
+        )
         self._append(begun, starts=1)
 
     def begin_unless_begun(self) -> None:
@@ -138,73 +163,26 @@ class RunRecord:
 
     def write(self, state: State) -> None:
         """Say what is done from now on."""
-        self._append(Entry(state))
+        self._append(RunEntry(state))
 
     def end(self, state: State, reason: str, lora: str = "", by_guard: bool = False) -> None:
         """Say how the training ended, and in the same breath that a comparison follows, if one does."""
-        ending = Entry(state, reason, lora, by_guard)
+        ending = RunEntry(state, reason, lora, by_guard)
         begun = next((entry for entry in reversed(self._entries()) if entry.state is State.PREPARING), None)
         compares = begun is not None and begun.compares and lora and (by_guard or state is State.FINISHED)
         self._append(ending, *([replace(ending, state=State.COMPARING)] if compares else []))
 
     def end_comparison(self) -> None:
         """Say that the comparison is over: what was true of the training is true again."""
-        self._append(self._of_ending())
+        self._append(_of_ending(self._entries()))
 
     def give_up(self, state: State, reason: str) -> None:
         """Say that a start has come to nothing: what an earlier one left is still there."""
-        self._append(Entry(state, reason, self._of_ending(state).lora))
+        self._append(RunEntry(state, reason, _of_ending(self._entries()).lora))
 
-    def _start(self) -> int:
-        entries = self._entries()
-        return entries[-1].start if entries else 0
-
-    def _of_ending(self, state: State | None = None) -> Entry:
-        """Return what is true of how the training ended, in another state if one is given."""
-        ending = _ending(self._entries()) or Entry(State.LOST)
-        return replace(ending, state=state or ending.state)
-
-    @contextmanager
-    def endings_told(self, begun: bool = False, hint: str = "") -> Iterator[None]:
-        """Write why a start of the run ended that ends with an error: one that begins within the block, or has `begun`.
-
-        The hint says where the rest of an error stands that nobody expected.
-        """
-        before = self._start()
-
-        def told(state: State, reason: str) -> None:
-            if begun or self._start() > before:
-                with suppress(RecordError):  # a full disk: whoever called still hears of it
-                    self.give_up(state, reason)
-
-        try:
-            yield
-        except ImageRewardError as error:
-            told(State.FAILED, str(error))
-            raise
-        except Exception as error:
-            first = next(iter(str(error).splitlines()), "no message")
-            told(State.FAILED, f"{type(error).__name__}: {first}{hint}")
-            raise
-        except KeyboardInterrupt:
-            told(State.STOPPED, "interrupted")
-            raise
-
-    def ask_to_stop(self) -> None:
-        """Let the run end after the update at work. Whoever runs it looks at this after each."""
-        try:
-            self.stop_file.touch()
-        except OSError as error:
-            raise RecordError(f"{self.stop_file} cannot be written: {error.strerror or error}") from error
-
-    def _forget_stop(self) -> None:
-        try:
-            self.stop_file.unlink(missing_ok=True)
-        except OSError as error:
-            raise RecordError(f"{self.stop_file} cannot be removed: {error.strerror or error}") from error
-
-    def _append(self, *entries: Entry, starts: int = 0) -> None:
-        known, start = self._entries(), self._start() + starts
+    def _append(self, *entries: RunEntry, starts: int = 0) -> None:
+        known = self._entries()
+        start = (known[-1].start if known else 0) + starts
         new = [replace(entry, start=start, time=time.time()) for entry in entries]
         if known and not self.journal.path.exists():
             new = [*known, *new]  # what the version before left, told once and for all
@@ -216,15 +194,47 @@ class RunRecord:
                 f"the record of the run {self.folder.name} cannot be written: {error.strerror or error}"
             ) from error
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[RunEntry]:
         lines = self.journal.read()
         entries = [entry for line in lines if (entry := _parsed(line)) is not None]
         return entries or _before_journals(self.folder)
 
 
-def _parsed(line: dict[str, Any]) -> Entry | None:
+@contextmanager
+def endings_told(record: RunRecord, begun: bool = False, hint: str = "") -> Iterator[None]:
+    """Write why a start of the run ended that ends with an error: one that begins within the block, or has `begun`.
+
+    The hint says where the rest of an error stands that nobody expected.
+    """
+
+    def starts() -> int:
+        entry = record.read()
+        return entry.start if entry else 0
+
+    before = starts()
+
+    def told(state: State, reason: str) -> None:
+        if begun or starts() > before:
+            with suppress(RecordError):  # a full disk: whoever called still hears of it
+                record.give_up(state, reason)
+
     try:
-        return Entry(
+        yield
+    except ImageRewardError as error:
+        told(State.FAILED, str(error))
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "no message")
+        told(State.FAILED, f"{type(error).__name__}: {first}{hint}")
+        raise
+    except KeyboardInterrupt:
+        told(State.STOPPED, "interrupted")
+        raise
+
+
+def _parsed(line: dict[str, Any]) -> RunEntry | None:
+    try:
+        return RunEntry(
             State(line["state"]),
             str(line.get("reason", "")),
             str(line.get("lora", "")),
@@ -237,12 +247,13 @@ def _parsed(line: dict[str, Any]) -> Entry | None:
         return None
 
 
-def _ending(entries: list[Entry]) -> Entry | None:
-    """Return how the training ended before the comparison at the end of these entries."""
-    return next((entry for entry in reversed(entries) if entry.state in ENDED), None)
+def _of_ending(entries: list[RunEntry], state: State | None = None) -> RunEntry:
+    """Return what is true of how the training ended, in another state if one is given."""
+    ending = next((entry for entry in reversed(entries) if entry.state in ENDED), RunEntry(State.LOST))
+    return replace(ending, state=state or ending.state)
 
 
-def _before_journals(folder: Path) -> list[Entry]:
+def _before_journals(folder: Path) -> list[RunEntry]:
     """Say what the folder of a run shows that was made before there were journals."""
     order, outcome = _object_in(folder / "order.json"), _object_in(folder / "outcome.json")
     if "waiting" not in order and not (folder / "config.json").is_file():

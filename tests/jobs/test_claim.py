@@ -91,12 +91,12 @@ def test_a_refused_resume_takes_nothing_from_the_run_at_work(tmp_path, trained):
     assert trained()[0] == 0
     record = RunRecord(tmp_path / "runs/run")
     with run_and_device(record.folder, None):
-        record.ask_to_stop()
+        record.stop.ask()
         before = record.journal.read()
         code, said = trained("--resume", "--name", "run", "--updates", "2")
     assert code != 0
     assert "is at work already (run, process " in said
-    assert record.stop_asked(), "somebody has asked it to end"
+    assert record.stop.asked(), "somebody has asked it to end"
     assert record.journal.read() == before
 
 

@@ -15,9 +15,9 @@ import pytest
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation import comparison
 from imagereward_ext.jobs import child, runs
-from imagereward_ext.jobs.before_after import comparison_request
-from imagereward_ext.jobs.interim import replace_interim
+from imagereward_ext.jobs.comparison import comparison_request
 from imagereward_ext.jobs.interruption import StoppedEarlyError
+from imagereward_ext.jobs.lora_folder import replace_interim
 from imagereward_ext.jobs.order import JobError, Order
 from imagereward_ext.jobs.trainer import Trainer
 from imagereward_ext.refl.run_folder import RunFolder
@@ -217,7 +217,7 @@ def test_an_error_that_nobody_expected_is_told_with_its_kind(trained, monkeypatc
 
 def test_a_training_that_was_asked_to_stop_in_its_last_update_compares_nothing(trained, monkeypatch, capsys):
     monkeypatch.setattr(comparison, "compare", lambda *arguments: pytest.fail("it compares"))
-    trained.record.ask_to_stop()
+    trained.record.stop.ask()
     assert child._compare(trained) == 0
     assert "the comparison was stopped" in capsys.readouterr().out
     assert ending(trained) == (State.FINISHED, "done")

@@ -41,7 +41,7 @@ def test_states_are_shown_by_the_words_that_pages_and_clients_know(order, state,
     assert lock.take({})
     order.record.journal.append({"state": state, **more})
     if asked:
-        order.record.ask_to_stop()
+        order.record.stop.ask()
     run = runs.read_run(order.folder)
     assert run.state == shown
     assert (run.state in runs.ALIVE) == (run.pid is not None)

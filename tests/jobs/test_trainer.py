@@ -203,7 +203,7 @@ def test_whoever_sees_a_stop_through_leaves_a_run_alone_that_was_resumed_since(w
     run = world.until("run", "running", step=1)
     record = world.trainer.runs.record("run")
     stopping.see_through(record, start=run.starts - 1)
-    assert not record.stop_asked()
+    assert not record.stop.asked()
     assert world.trainer.runs.run("run").state == "running"
     world.trainer.stop("run", now=True)
     world.until("run", "killed")
@@ -528,7 +528,7 @@ def test_the_pipe_to_the_webui_ends_a_process_that_takes_too_long(tmp_path, monk
     assert not ended.wait(0.2)
     os.close(write)
     assert ended.wait(PATIENCE)
-    assert record.stop_asked(), "it was asked before it was ended"
+    assert record.stop.asked(), "it was asked before it was ended"
 
 
 @pytest.mark.skipif(process.WINDOWS, reason="groups are POSIX's")

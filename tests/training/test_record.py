@@ -73,14 +73,14 @@ def test_only_a_training_that_ends_well_is_compared(record, state, lora, by_guar
 def test_an_engine_that_is_called_by_itself_begins_its_run(record, at_work):
     record.begin_unless_begun()
     assert states(record) == ["preparing"]
-    record.ask_to_stop()
+    record.stop.ask()
     record.begin_unless_begun()
     assert states(record) == ["preparing"], "the queue has begun it"
-    assert record.stop_asked()
+    assert record.stop.asked()
     at_work.release()
     record.begin_unless_begun()
     assert states(record) == ["preparing", "preparing"]
-    assert not record.stop_asked()
+    assert not record.stop.asked()
 
 
 @pytest.mark.parametrize("state", AT_WORK[:2])
@@ -144,11 +144,11 @@ def test_a_start_that_trained_nothing_leaves_the_lora_of_the_one_before(record):
 
 def test_a_request_to_stop_is_for_one_start(record):
     record.wait()
-    assert not record.stop_asked()
-    record.ask_to_stop()
-    assert record.stop_asked()
+    assert not record.stop.asked()
+    record.stop.ask()
+    assert record.stop.asked()
     record.begin()
-    assert not record.stop_asked()
+    assert not record.stop.asked()
 
 
 def test_a_record_that_cannot_be_written_is_one_clear_line(tmp_path):
