@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from imagereward_ext.cli import COMMANDS
-from imagereward_ext.webui.options import Request, Settings, option_of, read
+from imagereward_ext.webui.options import Settings, read_request
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,7 +39,7 @@ def spelled(default: Any) -> str:
 def test_every_setting_stands_in_the_docs_with_its_label_and_default() -> None:
     page = (ROOT / "docs" / "hosts.md").read_text(encoding="utf-8")
     for f in dataclasses.fields(Settings):
-        assert f"| `{f.name}` | {option_of(f).label} | {spelled(f.default)} |" in page
+        assert f"| `{f.name}` | {f.label} | {spelled(f.default)} |" in page
 
 
 def test_the_runner_lists_every_command(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,4 +85,4 @@ def test_the_api_examples_are_whole_and_made_for_the_demo() -> None:
     for body in (whole, script):
         assert (body["width"], body["height"], body["cfg_scale"]) == (64, 64, 1)
     for options in (whole["alwayson_scripts"]["ImageReward scoring"]["args"], script["script_args"]):
-        assert read(Request, options[0]).problems == ()
+        assert read_request(options[0]).problems == ()

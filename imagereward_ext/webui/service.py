@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Host, current_host
 from imagereward_ext.metadata.score_mark import ScoreMark
 from imagereward_ext.residency import After, Policy, Report, Residency, Status, Wish
+from imagereward_ext.settings import read, schema
 from imagereward_ext.webui import history as histories
 from imagereward_ext.webui.history import History
-from imagereward_ext.webui.options import AS_IN_SETTINGS, MOVE_TO_CPU, UNLOAD_IDLE, Settings, read
+from imagereward_ext.webui.options import AS_IN_SETTINGS, MOVE_TO_CPU, UNLOAD_IDLE, Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,7 +55,7 @@ class Service:
     def settings(self) -> Settings:
         """Read the Settings page; a value without sense counts as its default."""
         missing = object()
-        given = {f.name: self.host.option(OPTION_PREFIX + f.name, missing) for f in fields(Settings)}
+        given = {name: self.host.option(OPTION_PREFIX + name, missing) for name in schema(Settings)}
         return read(Settings, {name: value for name, value in given.items() if value is not missing}).values
 
     def wish(self, scorer: str = "") -> Wish:

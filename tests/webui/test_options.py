@@ -1,37 +1,35 @@
-from dataclasses import fields
-
 import pytest
 
+from imagereward_ext.settings import read, schema
 from imagereward_ext.webui.options import (
     AS_IN_SETTINGS,
     OFF,
     ON,
-    Request,
+    ScoringRequest,
     Settings,
-    option_of,
-    panel_fields,
-    read,
+    panel_settings,
     read_arguments,
+    read_request,
 )
 
 
 def test_every_option_has_a_label_and_a_help_text():
-    for kind in (Request, Settings):
-        labels = [option_of(f).label for f in fields(kind)]
+    for kind in (ScoringRequest, Settings):
+        labels = [entry.label for entry in schema(kind).values()]
         assert len(set(labels)) == len(labels)
-        assert all(option_of(f).help for f in fields(kind))
+        assert all(entry.help for entry in schema(kind).values())
 
 
 def test_defaults_are_among_the_choices_and_in_range():
-    for kind in (Request, Settings):
-        given = {f.name: f.default for f in fields(kind)}
+    for kind in (ScoringRequest, Settings):
+        given = {entry.name: entry.default for entry in schema(kind).values()}
         assert read(kind, given).values == kind()
         assert read(kind, given).problems == ()
 
 
 @pytest.mark.parametrize("limit", ["", None, "abc", "nan", float("nan"), "inf", True, [1]])
 def test_a_limit_that_is_no_number_filters_nothing_and_says_so(limit):
-    reading = read(Request, {"filter_low": True, "limit": limit})
+    reading = read_request({"filter_low": True, "limit": limit})
     assert reading.values.filter_low is False
     assert len(reading.problems) == 1
     assert "Lower score limit" in reading.problems[0] and "nothing was filtered" in reading.problems[0]
@@ -39,7 +37,7 @@ def test_a_limit_that_is_no_number_filters_nothing_and_says_so(limit):
 
 @pytest.mark.parametrize("limit", ["0,5", "0.5", 0.5, " 0.5 "])
 def test_a_limit_may_be_typed_with_a_comma(limit):
-    reading = read(Request, {"filter_low": True, "limit": limit})
+    reading = read_request({"filter_low": True, "limit": limit})
     assert (reading.values.limit, reading.values.filter_low, reading.problems) == (0.5, True, ())
 
 
@@ -57,24 +55,24 @@ def test_a_limit_may_be_typed_with_a_comma(limit):
 )
 def test_a_limit_that_nothing_uses_is_reported(given, always_on, reported):
     reading = read_arguments([given], always_on=always_on)
-    assert reading.values == Request(**given)
+    assert reading.values == ScoringRequest(**given)
     assert any("needs 'filter_low': true" in problem for problem in reading.problems) is reported
 
 
 def test_a_huge_limit_is_a_limit():
-    assert read(Request, {"filter_low": True, "limit": 1e9}).values.limit == 1e9
+    assert read_request({"filter_low": True, "limit": 1e9}).values.limit == 1e9
 
 
 def test_a_dictionary_may_be_partial_and_an_unknown_name_is_reported():
     reading = read_arguments([{"score": True, "limt": 0.5}], always_on=True)
-    assert reading.values == Request(score=ON)
+    assert reading.values == ScoringRequest(score=ON)
     assert "'limt'" in reading.problems[0] and "limit" in reading.problems[0]
 
 
 def test_arguments_in_order_may_be_partial():
-    assert read_arguments([False], always_on=True).values == Request(score=OFF)
+    assert read_arguments([False], always_on=True).values == ScoringRequest(score=OFF)
     assert read_arguments([], always_on=True).values.score == AS_IN_SETTINGS
-    names = [f.name for f in panel_fields(always_on=False)]
+    names = [f.name for f in panel_settings(always_on=False)]
     arguments = [None] * len(names)
     for name, value in {"scorer": "CLIP", "filter_low": True, "limit": 1.5, "until": 3, "tries": 2}.items():
         arguments[names.index(name)] = value
@@ -89,8 +87,8 @@ def test_arguments_in_order_may_be_partial():
 
 
 def test_the_two_panels_differ_only_where_they_must():
-    chosen = {f.name for f in panel_fields(always_on=False)}
-    always_on = {f.name for f in panel_fields(always_on=True)}
+    chosen = {f.name for f in panel_settings(always_on=False)}
+    always_on = {f.name for f in panel_settings(always_on=True)}
     assert chosen - always_on == {"until", "tries", "hires_for_passing"}
     assert always_on - chosen == {"score"}
 
@@ -99,14 +97,14 @@ def test_the_two_panels_differ_only_where_they_must():
     ("name", "value", "says"),
     [
         ("keep_best", 1.5, "whole number"),
-        ("keep_best", -1, "the least is 0"),
+        ("keep_best", -1, "between 0 and 64"),
         ("keep_best", "many", "number"),
-        ("tries", 0, "the least is 1"),
+        ("tries", 0, "between 1 and 1000"),
         ("rejected", "burn", "choose"),
         ("sort", "yes please", "true or false"),
     ],
 )
 def test_a_value_without_sense_keeps_the_default_and_is_reported(name, value, says):
-    reading = read(Request, {name: value})
-    assert reading.values == Request()
+    reading = read_request({name: value})
+    assert reading.values == ScoringRequest()
     assert says in reading.problems[0]

@@ -4,7 +4,8 @@ import pytest
 
 gr = pytest.importorskip("gradio")
 
-from imagereward_ext.webui.options import Reading, Request, option_of, panel_fields, read  # noqa: E402
+from imagereward_ext.settings import Reading  # noqa: E402
+from imagereward_ext.webui.options import ScoringRequest, panel_settings, read_request  # noqa: E402
 from imagereward_ext.webui.page import panels, png_info  # noqa: E402
 from tests.tiny import picture  # noqa: E402
 from tests.webui.services import make_service  # noqa: E402
@@ -29,10 +30,10 @@ def test_a_panel_holds_every_option_in_the_order_of_the_api(service, tab, always
     with gr.Blocks() as blocks:
         build = panels.always_on_panel if always_on else panels.chosen_panel
         components = build(tab, service)
-    fields = panel_fields(always_on=always_on)
-    assert [component.label for component in components] == [option_of(f).label for f in fields]
+    fields = panel_settings(always_on=always_on)
+    assert [component.label for component in components] == [f.label for f in fields]
     given = {f.name: component.value for f, component in zip(fields, components, strict=True)}
-    assert read(Request, given) == Reading(Request()), (
+    assert read_request(given) == Reading(ScoringRequest()), (
         "what the panel shows at first is what is done by default"
     )
     kind = "every" if always_on else "script"

@@ -20,7 +20,7 @@ from imagereward_ext.webui.job.saved_files import (
 )
 from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK
 from imagereward_ext.webui.job.scoring import ScoredJob
-from imagereward_ext.webui.options import Request, Settings
+from imagereward_ext.webui.options import ScoringRequest, Settings
 from tests.tiny import picture
 from tests.webui.services import make_service
 
@@ -34,7 +34,7 @@ def saving(image, p, text=MARKED, filename="x.png"):
 
 
 def scored_job(service, image):
-    job = ScoredJob(0, Request(), Settings(), service.wish(), finals=[Final(image, 0.5)])
+    job = ScoredJob(0, ScoringRequest(), Settings(), service.wish(), finals=[Final(image, 0.5)])
     setattr(image, SCORE_MARK, 0.5)
     p = SimpleNamespace(sd_model=None)
     setattr(p, JOB_MARK, job)

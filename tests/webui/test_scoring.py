@@ -8,7 +8,7 @@ import pytest
 from imagereward_ext.webui.job import plots, scoring
 from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK, ScoreField, mark_in_grid
 from imagereward_ext.webui.job.scoring import ANSWER, PLAN_MARK, Plan
-from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, Request
+from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, ScoringRequest
 from tests.tiny import picture
 from tests.webui.services import make_service
 
@@ -168,7 +168,7 @@ def test_the_hosts_grid_is_held_back_only_while_a_job_is_rearranged(service):
 
 def test_the_scripts_plan_wins_over_the_panel(service):
     p = make_job()
-    setattr(p, PLAN_MARK, Plan(Request(filter_low=True, limit=1e9), ("something odd",)))
+    setattr(p, PLAN_MARK, Plan(ScoringRequest(filter_low=True, limit=1e9), ("something odd",)))
     result = make(p, service, arguments=[False])
     assert result.images == [] and "something odd" in result.comments
 
@@ -211,7 +211,7 @@ def test_an_image_that_another_script_replaced_has_its_score_in_the_answer(servi
 
 def test_what_another_extension_made_unreadable_is_kept_for_a_script_of_several_jobs(service):
     p = make_job(["a"] * 3)
-    plan = Plan(Request(filter_low=True, limit=1e9), collected=[])
+    plan = Plan(ScoringRequest(filter_low=True, limit=1e9), collected=[])
     setattr(p, PLAN_MARK, plan)
     scoring.begin(p, [], service)
     for _ in range(3):
@@ -335,7 +335,7 @@ def test_hooks_called_with_a_copy_of_the_job_do_not_end_it(service):
 
 def test_the_gallerys_hires_button_rejects_nothing(service):
     p = make_job(txt2img_upscale=True)
-    setattr(p, PLAN_MARK, Plan(Request(filter_low=True, limit=1e9, keep_best=1)))
+    setattr(p, PLAN_MARK, Plan(ScoringRequest(filter_low=True, limit=1e9, keep_best=1)))
     result = make(p, service)
     assert len(result.images) == 1 and result.extra_generation_params[ANSWER]["scores"][0] is not None
 
@@ -376,7 +376,7 @@ def test_every_score_is_remembered_but_those_of_drafts(service):
     history = service.history(service.status().label, service.status().digest)
     assert len(history.scores()) == 2
     p = make_job()
-    setattr(p, PLAN_MARK, Plan(Request(), collected=[], draft=True))
+    setattr(p, PLAN_MARK, Plan(ScoringRequest(), collected=[], draft=True))
     make(p, service)
     assert len(history.scores()) == 2
 

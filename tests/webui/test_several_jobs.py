@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from imagereward_ext.settings import Reading
 from imagereward_ext.webui.job import scoring, several_jobs
 from imagereward_ext.webui.job.score_fields import SCORE_MARK
 from imagereward_ext.webui.job.scoring import ANSWER
-from imagereward_ext.webui.options import Reading, Request, read
+from imagereward_ext.webui.options import ScoringRequest, read_request
 from tests.tiny import picture
 from tests.webui.services import make_service
 
@@ -104,7 +105,7 @@ def make_job(service, **more):
 
 
 def run(service, p=None, **request):
-    return several_jobs.run(p or make_job(service), Reading(Request(**request)), service)
+    return several_jobs.run(p or make_job(service), Reading(ScoringRequest(**request)), service)
 
 
 def note(result):
@@ -131,7 +132,7 @@ def test_with_variation_only_the_variation_seeds_continue(service):
 
 @pytest.mark.parametrize("enable_hr", [False, True])
 def test_a_limit_without_sense_rejects_nothing(service, enable_hr):
-    reading = read(Request, {"limit": "low", "until": 6, "tries": 9, "hires_for_passing": True})
+    reading = read_request({"limit": "low", "until": 6, "tries": 9, "hires_for_passing": True})
     reading = replace(reading, values=replace(reading.values, limit=1e9))  # whatever the default is
     result = several_jobs.run(make_job(service, enable_hr=enable_hr), reading, service)
     assert result.all_seeds == [10, 11, 12, 13, 14, 15] and "nothing was filtered" in note(result)
@@ -139,7 +140,7 @@ def test_a_limit_without_sense_rejects_nothing(service, enable_hr):
 
 
 def test_another_value_without_sense_leaves_the_limit_alone(service):
-    reading = read(Request, {"limit": 1e9, "until": 1, "tries": 2, "sort": "perhaps"})
+    reading = read_request({"limit": 1e9, "until": 1, "tries": 2, "sort": "perhaps"})
     result = several_jobs.run(make_job(service), reading, service)
     assert len(service.made) == 2 and result.images == [] and "Sort by score" in note(result)
 

@@ -33,10 +33,10 @@ from imagereward_ext.webui.options import (
     DISCARD,
     ON,
     TO_FOLDER,
-    Request,
+    ScoringRequest,
     Settings,
-    read,
     read_arguments,
+    read_request,
 )
 from imagereward_ext.webui.service import Scored, Service, log, plain
 
@@ -50,7 +50,7 @@ ANSWER = "ImageReward scores"
 class Plan:
     """What the script in the dropdown wants of the next job."""
 
-    request: Request
+    request: ScoringRequest
     problems: tuple[str, ...] = ()
     collected: list[Entry] | None = None
     """Where finished images go when the script puts several jobs together itself; None leaves it to the job."""
@@ -70,7 +70,7 @@ class ScoredJob:
 
     owner: int
     """The `id` of that object: ADetailer calls hooks with copies of it, which are no jobs of their own."""
-    request: Request
+    request: ScoringRequest
     settings: Settings
     wish: Wish
     plan: Plan | None = None
@@ -116,7 +116,7 @@ def begin(p: Any, arguments: Sequence[Any], service: Service) -> None:
         reading = read_arguments(arguments, always_on=True)
         request, problems = reading.values, reading.problems
     overrides = getattr(p, plots.OVERRIDES_MARK, {})
-    reading = read(Request, overrides)
+    reading = read_request(overrides)
     request = replace(request, **{name: getattr(reading.values, name) for name in overrides})
     if (
         plan is None

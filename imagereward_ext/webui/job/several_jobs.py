@@ -6,23 +6,24 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from imagereward_ext.settings import Reading
 from imagereward_ext.webui.job import scoring
 from imagereward_ext.webui.job.arrangement import Entry, Taken
 from imagereward_ext.webui.job.hires_for_passing import Tally, draft_then_hires
 from imagereward_ext.webui.job.score_fields import JOB_MARK
 from imagereward_ext.webui.job.scoring import PLAN_MARK, Plan, ScoredJob
 from imagereward_ext.webui.job.verdict import Candidate, floor, judge
-from imagereward_ext.webui.options import Reading, Request
+from imagereward_ext.webui.options import ScoringRequest
 from imagereward_ext.webui.service import Service, plain
 
 
-def run(p: Any, reading: Reading[Request], service: Service) -> Any:
+def run(p: Any, reading: Reading[ScoringRequest], service: Service) -> Any:
     """Run the host's job with a plan, or several jobs when that is what the plan needs."""
     request = reading.values
     if getattr(p, "txt2img_upscale", False):  # the gallery's hires button wants one image, and no other
         request = replace(request, until=0, hires_for_passing=False)
     gated = request.hires_for_passing and getattr(p, "enable_hr", False)
-    if (request.until or gated) and "limit" not in reading.senseless:
+    if (request.until or gated) and "limit" not in reading.problem_of:
         request = replace(request, filter_low=True)
     problems = reading.problems
     if request.hires_for_passing and not gated:
@@ -38,7 +39,7 @@ class _Several:
     """Jobs of one press of Generate, and what they made so far."""
 
     p: Any
-    request: Request
+    request: ScoringRequest
     problems: tuple[str, ...]
     gated: bool
     service: Service

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imagereward_ext import selection
-from imagereward_ext.webui.options import PER_PROMPT, Request
+from imagereward_ext.webui.options import PER_PROMPT, ScoringRequest
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Verdict:
     message: str
 
 
-def floor(request: Request) -> float:
+def floor(request: ScoringRequest) -> float:
     """Return the score from which an image passes: without a filter every one does."""
     return request.limit if request.filter_low else -math.inf
 
 
-def judge(candidates: Sequence[Candidate], request: Request) -> Verdict:
+def judge(candidates: Sequence[Candidate], request: ScoringRequest) -> Verdict:
     """Apply limit, best k and sorting. An image without a score is never rejected: nobody judged it."""
     values = [candidate.score for candidate in candidates]
     scores = {index: score for index, score in enumerate(values) if score is not None}
@@ -52,7 +52,7 @@ def judge(candidates: Sequence[Candidate], request: Request) -> Verdict:
     return Verdict(tuple(shown), tuple(sorted(gone)), len(passing), message)
 
 
-def _best(passing: list[int], candidates: Sequence[Candidate], request: Request) -> list[int]:
+def _best(passing: list[int], candidates: Sequence[Candidate], request: ScoringRequest) -> list[int]:
     if request.keep_best == 0:
         return passing
     groups: dict[str, list[int]] = {}
@@ -67,7 +67,7 @@ def _best(passing: list[int], candidates: Sequence[Candidate], request: Request)
 
 
 def _message(
-    scores: dict[int, float], count: int, passed: int, stayed: int, rescued: bool, request: Request
+    scores: dict[int, float], count: int, passed: int, stayed: int, rescued: bool, request: ScoringRequest
 ) -> str:
     parts = []
     if request.filter_low and scores:

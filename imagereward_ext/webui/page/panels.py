@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from imagereward_ext.webui.history import describe_share
-from imagereward_ext.webui.options import AS_IN_SETTINGS, Request, read
+from imagereward_ext.webui.options import AS_IN_SETTINGS, read_request
 from imagereward_ext.webui.page.widgets import javascript, panel
 from imagereward_ext.webui.service import Service
 
@@ -74,7 +74,7 @@ def bridge(generation_info: Any, tab: str) -> None:
 
 def share_text(limit: Any, service: Service) -> str:
     """Say what share of the user's own images a limit would reject."""
-    reading = read(Request, {"limit": limit})
+    reading = read_request({"limit": limit})
     if reading.problems:
         return reading.problems[0].removesuffix("; nothing was filtered")
     history = service.current_history()
