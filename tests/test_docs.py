@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import re
@@ -11,12 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from imagereward_ext.cli import COMMANDS
-from imagereward_ext.webui.options import Settings, read_request
+from imagereward_ext.refl.config import TrainingConfig
+from imagereward_ext.reward_training.recipes import ClipMlpRecipe, ImageRewardRecipe
+from imagereward_ext.settings import schema
+from imagereward_ext.settings.tables import markdown_table
+from imagereward_ext.webui.options import ScoringRequest, Settings, read_request
+from imagereward_ext.webui.refl_tab.form import STRENGTHS, TabSettings, strength_values
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,16 +33,46 @@ def runner() -> ModuleType:
     return module
 
 
-def spelled(default: Any) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return str(default) or "empty"
+SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 
 
-def test_every_setting_stands_in_the_docs_with_its_label_and_default() -> None:
-    page = (ROOT / "docs" / "hosts.md").read_text(encoding="utf-8")
-    for f in dataclasses.fields(Settings):
-        assert f"| `{f.name}` | {f.label} | {spelled(f.default)} |" in page
+def tables() -> dict[str, str]:
+    """Return the table of each heading of docs/settings.md."""
+    return {
+        "The options of a generation": markdown_table(schema(ScoringRequest).values(), "only in"),
+        "The Settings page": markdown_table(schema(Settings).values()),
+        "train": markdown_table(schema(TrainingConfig).values(), "group"),
+        "The ReFL tab's own fields": markdown_table(schema(TabSettings).values()),
+        "train-reward --recipe imagereward": markdown_table(schema(ImageRewardRecipe).values()),
+        "train-reward --recipe clip-mlp": markdown_table(schema(ClipMlpRecipe).values()),
+    }
+
+
+def with_tables(page: str) -> str:
+    """Put the table of today under each heading."""
+    heading = ""
+    lines: list[str] = []
+    for line in page.splitlines(keepends=True):
+        if line.startswith("## "):
+            heading = line.removeprefix("## ").strip()
+        if not line.startswith("|"):
+            lines.append(line)
+        elif not lines[-1].startswith("|"):
+            lines.append(tables()[heading])
+    return "".join(lines)
+
+
+def test_every_setting_stands_in_the_docs_as_the_code_has_it() -> None:
+    page = SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == list(tables())
+    assert with_tables(page) == page, "run python -m tests.test_docs"
+
+
+def test_the_strengths_stand_in_the_docs_as_the_tab_has_them() -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for strength in STRENGTHS:
+        values = strength_values(strength)
+        assert f"| {strength} | {values['updates']} | {values['learning_rate']:g} |" in page
 
 
 def test_the_runner_lists_every_command(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +119,7 @@ def test_the_api_examples_are_whole_and_made_for_the_demo() -> None:
         assert (body["width"], body["height"], body["cfg_scale"]) == (64, 64, 1)
     for options in (whole["alwayson_scripts"]["ImageReward scoring"]["args"], script["script_args"]):
         assert read_request(options[0]).problems == ()
+
+
+if __name__ == "__main__":
+    SETTINGS_PAGE.write_text(with_tables(SETTINGS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share-device", action="store_true", help="train although another training uses the device"
     )
     add_weights_options(parser.add_argument_group("weights"))
-    add_flags(parser, schema(TrainingConfig).values())
+    add_flags(parser, schema(TrainingConfig).values(), fill_in=False)
 
 
 def run(arguments: argparse.Namespace) -> int:

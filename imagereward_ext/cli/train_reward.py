@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
 from imagereward_ext.cli.messages import say
-from imagereward_ext.cli.scorer_options import add_weights_options, positive
+from imagereward_ext.cli.scorer_options import add_weights_options
 from imagereward_ext.errors import UsageError
+from imagereward_ext.settings import Setting, schema
+from imagereward_ext.settings.flags import add_flags, given_flags, spelled
 
 if TYPE_CHECKING:
     from imagereward_ext.reward_training.loop import Progress
@@ -81,7 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--run", type=Path, metavar="FOLDER", help="state and log (default: the output with -training)")
     add_weights_options(parser)
     add("--cpu", action="store_true", help="train on the CPU although there is an accelerator")
-    _add_settings(parser.add_argument_group("settings of the recipe"))
+    group = parser.add_argument_group("settings of the recipe")
+    add_flags(group, _settings().values(), _default_text, fill_in=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     from imagereward_ext.reward_training.starts import Start, make_learner
     from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 
-    recipe = make_recipe(arguments.recipe, _changes(arguments))
+    recipe = make_recipe(arguments.recipe, given_flags(arguments, _settings().values()))
     if not 0 < arguments.validation_share < 1:
         raise UsageError(
             f"--validation-share is {arguments.validation_share}; expected a share between 0 and 1"
@@ -158,52 +160,26 @@ class _Bar:
             self._bar.close()
 
 
-def _add_settings(group: argparse._ArgumentGroup) -> None:
+def _settings() -> dict[str, Setting]:
+    """Return the settings of all recipes: one that several have differs in its default alone."""
     from imagereward_ext.reward_training.recipes import RECIPES
 
-    defaults: dict[str, dict[str, Any]] = {}
-    declared: dict[str, dataclasses.Field[Any]] = {}
-    for name, recipe in RECIPES.items():
-        for setting in dataclasses.fields(recipe):
-            declared.setdefault(setting.name, setting)
-            defaults.setdefault(setting.name, {})[name] = setting.default
-    for name, setting in declared.items():
-        flags = [f"--{name.replace('_', '-')}"]
-        if name == "frozen_share":
-            flags.append("--freeze")
-        help_text = f"{setting.metadata['help']} ({_spell_defaults(defaults[name])})"
-        if isinstance(setting.default, bool):
-            group.add_argument(
-                *flags, dest=name, action=argparse.BooleanOptionalAction, default=None, help=help_text
-            )
-        elif isinstance(setting.default, tuple):
-            group.add_argument(
-                *flags, dest=name, type=float, nargs=len(setting.default), metavar="B", help=help_text
-            )
-        else:
-            kind = positive if setting.name.startswith("pairs") else type(setting.default)
-            group.add_argument(*flags, dest=name, type=kind, metavar=_metavar(setting), help=help_text)
+    known: dict[str, Setting] = {}
+    for recipe in RECIPES.values():
+        known = {**schema(recipe), **known}
+    return known
 
 
-def _metavar(setting: dataclasses.Field[Any]) -> str:
-    return {int: "N", float: "NUMBER", str: "WORD"}.get(type(setting.default), "N")
-
-
-def _spell_defaults(defaults: dict[str, Any]) -> str:
-    values = list(defaults.values())
-    if all(value == values[0] for value in values):
-        own = "" if len(values) > 1 else f"{next(iter(defaults))}: "
-        return f"{own}{values[0]}"
-    return ", ".join(f"{name}: {value}" for name, value in defaults.items())
-
-
-def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Collect the settings that were given; what is not given keeps the recipe's default."""
+def _default_text(setting: Setting) -> str:
     from imagereward_ext.reward_training.recipes import RECIPES
 
-    names = {setting.name for recipe in RECIPES.values() for setting in dataclasses.fields(recipe)}
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    known = {name: schema(recipe) for name, recipe in RECIPES.items()}
+    texts = {
+        name: spelled(known[name][setting.name].default) for name in known if setting.name in known[name]
+    }
+    if len(texts) == len(RECIPES) and len(set(texts.values())) == 1:
+        return spelled(setting.default)
+    return ", ".join(f"{name}: {text}" for name, text in texts.items())
 
 
 def _is_first_process() -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from imagereward_ext.settings.errors import FieldError
 from imagereward_ext.settings.reading import Reading, parse, read, read_file, read_strictly, refuse_unknown
-from imagereward_ext.settings.schema import Setting, check, schema, setting
+from imagereward_ext.settings.schema import Setting, check, schema, setting, with_default
 
 __all__ = [
     "FieldError",
@@ -23,4 +23,5 @@ __all__ = [
     "refuse_unknown",
     "schema",
     "setting",
+    "with_default",
 ]

@@ -20,9 +20,11 @@ def flag(name: str) -> str:
 def add_flags(
     parser: argparse._ActionsContainer,
     settings: Iterable[Setting],
-    default_text: Callable[[Setting], str] = lambda setting: default_text(setting.default),
+    default_text: Callable[[Setting], str] = lambda setting: spelled(setting.default),
+    *,
+    fill_in: bool = True,
 ) -> None:
-    """Declare a flag for each setting, by group; one that is not given is None, see :func:`given_flags`."""
+    """Declare a flag for each setting, by group. Where nothing is filled in, one that is not given is None."""
     groups: dict[str, argparse._ActionsContainer] = {"": parser}
     for setting in settings:
         if setting.group not in groups:
@@ -36,6 +38,8 @@ def add_flags(
             help=help_text,
             **_how(setting),
         )
+        if fill_in:  # afterwards: argparse would tell a switch's default once more
+            parser.set_defaults(**{setting.name: setting.default})
 
 
 def given_flags(arguments: argparse.Namespace, settings: Iterable[Setting]) -> dict[str, Any]:
@@ -48,12 +52,12 @@ def given_flags(arguments: argparse.Namespace, settings: Iterable[Setting]) -> d
     }
 
 
-def default_text(default: Any) -> str:
+def spelled(default: Any) -> str:
     """Spell a default."""
     if isinstance(default, bool):
         return "on" if default else "off"
     if isinstance(default, tuple):
-        return " ".join(map(default_text, default))
+        return " ".join(map(spelled, default))
     if default in ("", None):
         return "none"
     return f"{default:g}" if isinstance(default, float) else str(default)

@@ -64,7 +64,7 @@ def read(kind: type[T], given: Mapping[str, Any], missing: str = "there is no se
     texts = {
         name: str(value).strip()
         for name, value in given.items()
-        if name in known and known[name].kind is str and value is not None
+        if name in known and known[name].is_free_text and value is not None
     }
     values, errors = parse(known, {**given, **texts}, missing)
     problem_of = {name: error.spelled(lambda name: known[name].label) for name, error in errors.items()}

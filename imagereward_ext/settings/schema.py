@@ -21,6 +21,13 @@ def setting(default: Any, label: str, help: str, **more: Any) -> Any:
     return field(default=default, metadata={_ABOUT: {"label": label, "help": help, **more}})
 
 
+def with_default(kind: type, name: str, default: Any) -> Any:
+    """Declare a field of a subclass anew, with another default and all else as it was."""
+    return field(
+        default=default, metadata=next(entry.metadata for entry in fields(kind) if entry.name == name)
+    )
+
+
 @dataclass(frozen=True)
 class Setting:
     """What is known of one setting. Name, kind and default are the field's own; the rest is declared."""
@@ -46,6 +53,11 @@ class Setting:
     """Whether None is a value."""
     aliases: tuple[str, ...] = ()
     """Further flags of the command line."""
+
+    @property
+    def is_free_text(self) -> bool:
+        """Whether any text will do."""
+        return self.kind is str and not self.choices
 
     def check(self, value: Any) -> None:
         """Refuse a value of another type or outside the range."""

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
+from imagereward_ext.settings.flags import spelled
 from imagereward_ext.settings.schema import Setting
 
 
-def markdown_table(settings: Iterable[Setting]) -> str:
-    """Write a row for each setting."""
-    rows = [("name", "label", "default", "values", ""), ("---",) * 5]
+def markdown_table(settings: Iterable[Setting], group: str = "") -> str:
+    """Write a row for each setting; `group` heads a column for their groups."""
+    rows = [("name", "label", "default", "values", "", group), ("---",) * 6]
     rows += [
-        (f"`{entry.name}`", entry.label, _spelled(entry.default), _values(entry), entry.help)
+        (f"`{entry.name}`", entry.label, spelled(entry.default), _values(entry), entry.help, entry.group)
         for entry in settings
     ]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
-
-
-def _spelled(default: Any) -> str:
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    return str(default) or "empty"
+    width = 6 if group else 5
+    return "".join(f"| {' | '.join(cells[:width])} |\n" for cells in rows)
 
 
 def _values(entry: Setting) -> str:
