@@ -23,6 +23,7 @@ from imagereward_ext.jobs.queue import Queue  # noqa: E402
 from imagereward_ext.jobs.runs import Run  # noqa: E402
 from imagereward_ext.refl.config import TrainingConfig, from_mapping  # noqa: E402
 from imagereward_ext.settings import schema  # noqa: E402
+from imagereward_ext.webui.page.widgets import help_text  # noqa: E402
 from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
 from imagereward_ext.webui.refl_tab.request import parse  # noqa: E402
@@ -188,7 +189,7 @@ def test_without_problems_nothing_is_told(training):
 
 
 def test_ranges_are_written_out():
-    ranges = {name: tab._help(setting) for name, setting in form.engine_settings().items()}
+    ranges = {name: help_text(setting) for name, setting in form.engine_settings().items()}
     assert ranges["updates"].endswith("(1 to 1000000).")
     assert ranges["seed"].endswith("(0 to 4294967295).")
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from imagereward_ext.jobs.planning import SupersededError
-from imagereward_ext.settings import Setting
+from imagereward_ext.webui.page.widgets import component
 from imagereward_ext.webui.refl_tab import form, prompt_sources
 from imagereward_ext.webui.refl_tab.planning import memory_line
 from imagereward_ext.webui.refl_tab.training import TrainingService, error_message
@@ -55,7 +55,6 @@ def _token(training: TrainingService) -> None:
 
 
 def _setup(service: Service, training: TrainingService) -> tuple[Components, Components]:
-    engine = form.engine_settings()
     more: Components = {}
     missing = training.packages.missing()
     with gr.Group(visible=bool(missing), elem_id=f"{PREFIX}-packages"):
@@ -64,35 +63,31 @@ def _setup(service: Service, training: TrainingService) -> tuple[Components, Com
         more["install"] = gr.Button("Install what training needs", elem_id=f"{PREFIX}-install")
     names = _names(training)
     with gr.Row(equal_height=False, elem_id=f"{PREFIX}-row-checkpoint"):
-        checkpoint = gr.Dropdown(
-            choices=names,
-            value=names[0],
-            label=engine["checkpoint"].label,
-            info="What the LoRA is for.",
-            elem_id=f"{PREFIX}-checkpoint",
+        checkpoint = _component(
+            "checkpoint", gr.Dropdown, choices=names, value=names[0], info="What the LoRA is for."
         )
         more["refresh"] = gr.Button("Refresh", elem_id=f"{PREFIX}-refresh", size="sm", scale=0, min_width=90)
-    name = gr.Textbox(
+    name = _component(
+        "name",
         value=_free_name(training),
         label="LoRA name",
         info="Also the run's. The file is named after it.",
-        elem_id=f"{PREFIX}-name",
     )
     components: Components = {}
     components |= _prompts(training)
-    components["strength"] = _own("strength", gr.Radio, choices=list(form.STRENGTHS))
+    components["strength"] = _component("strength", gr.Radio)
     more["strength_text"] = gr.HTML(_strengths(form.NORMAL, {}), elem_id=f"{PREFIX}-strength-text")
-    simple = {"checkpoint": checkpoint, "name": name} | _scoring(service, engine)
+    simple = {"checkpoint": checkpoint, "name": name} | _scoring(service)
     gr.HTML(_note(memory_line(training.device())), elem_id=f"{PREFIX}-memory-line")
     rest: Components = {}
     with gr.Accordion("Advanced", open=False, elem_id=f"{PREFIX}-advanced"):
         with gr.Row(elem_id=f"{PREFIX}-row-webui"):
             for key in ("compare", "compare_guidance", "survive", "generate", "restore"):
-                components[key] = _own(key, gr.Number if key.startswith("compare") else gr.Checkbox)
+                components[key] = _component(key)
         for group, settings in form.advanced().items():
             gr.HTML(f"<h4>{html.escape(group)}</h4>", elem_id=f"{PREFIX}-group-{group.lower()}")
             with gr.Row(elem_id=f"{PREFIX}-row-{group.lower()}"):
-                rest |= {setting.name: component(setting) for setting in settings}
+                rest |= {setting.name: _component(setting.name) for setting in settings}
     everything = components | simple | rest
     for key in PASSING:
         everything[key].do_not_save_to_config = True
@@ -102,48 +97,35 @@ def _setup(service: Service, training: TrainingService) -> tuple[Components, Com
 
 def _prompts(training: TrainingService) -> Components:
     files = list(training.choices.prompt_files())
-    source = _own("prompt_source", gr.Radio, choices=list(prompt_sources.SOURCES))
-    theme = _own("theme", gr.Dropdown, choices=list(prompt_sources.themes()))
-    text = gr.Textbox(
-        value="",
-        label=form.OWN["prompt_text"].label,
-        info=form.OWN["prompt_text"].help,
-        lines=6,
-        visible=False,
-        elem_id=f"{PREFIX}-prompt_text",
-    )
-    file = gr.Dropdown(
-        choices=files,
-        value=files[0] if files else None,
-        label=form.OWN["prompt_file"].label,
-        info=form.OWN["prompt_file"].help,
-        visible=False,
-        elem_id=f"{PREFIX}-prompt_file",
+    source = _component("prompt_source", gr.Radio)
+    theme = _component("theme", gr.Dropdown, choices=list(prompt_sources.themes()))
+    text = _component("prompt_text", lines=6, visible=False)
+    file = _component(
+        "prompt_file", gr.Dropdown, choices=files, value=files[0] if files else None, visible=False
     )
     return {"prompt_source": source, "theme": theme, "prompt_text": text, "prompt_file": file}
 
 
-def _scoring(service: Service, engine: Mapping[str, Setting]) -> Components:
+def _scoring(service: Service) -> Components:
     known = service.names()
     default = service.settings().scorer
     with gr.Row(elem_id=f"{PREFIX}-row-scoring"):
-        scorers = gr.Dropdown(
+        scorers = _component(
+            "scorers",
+            gr.Dropdown,
             choices=known,
-            value=[default if default in known else engine["scorers"].default],
+            value=[default if default in known else form.fields()["scorers"].default],
             multiselect=True,
-            label=engine["scorers"].label,
             info="What the images are to please. Several count alike.",
-            elem_id=f"{PREFIX}-scorers",
         )
-        judge = gr.Dropdown(
+        judge = _component(
+            "judge",
+            gr.Dropdown,
             choices=["", *known],
-            value="",
-            label=engine["judge"].label,
             info="Another scorer, never trained on, that watches over the training.",
-            elem_id=f"{PREFIX}-judge",
         )
     with gr.Row(elem_id=f"{PREFIX}-row-how"):
-        method, memory = component(engine["method"]), component(engine["memory"])
+        method, memory = _component("method"), _component("memory")
     return {"scorers": scorers, "judge": judge, "method": method, "memory": memory}
 
 
@@ -186,36 +168,9 @@ def _comparison() -> Components:
     return {"chosen": chosen, "again": again, "compare_message": message}
 
 
-def component(setting: Setting) -> Any:
-    """Make the widget of one of the engine's settings."""
-    common: dict[str, Any] = {
-        "label": setting.label,
-        "info": _help(setting),
-        "value": setting.default,
-        "elem_id": f"{PREFIX}-{setting.name}",
-    }
-    if setting.choices:
-        return gr.Dropdown(choices=list(setting.choices), **common)
-    if setting.kind is bool:
-        return gr.Checkbox(**common)
-    if setting.kind is str:
-        return gr.Textbox(**common)
-    return gr.Number(**common)
-
-
-def _help(setting: Setting) -> str:
-    text = setting.help[:1].upper() + setting.help[1:]
-    if setting.low is None or setting.kind not in (int, float):
-        return f"{text}."
-    limits = f"from {setting.low:.10g}"
-    if setting.high is not None:
-        limits = f"{setting.low:.10g} to {setting.high:.10g}"
-    return f"{text} ({limits})."
-
-
-def _own(name: str, kind: Callable[..., Any], **more: Any) -> Any:
-    field = form.OWN[name]
-    return kind(value=field.default, label=field.label, info=field.help, elem_id=f"{PREFIX}-{name}", **more)
+def _component(name: str, kind: Any = None, **more: Any) -> Any:
+    """Make the widget of a field."""
+    return component(form.fields()[name], f"{PREFIX}-{name}", kind, **more)
 
 
 # ---- handlers
