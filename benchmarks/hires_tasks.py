@@ -11,7 +11,7 @@ def accepted(images: int, steps: int, hires_first: bool) -> dict[str, Any]:
     """Evaluations x latent pixels of the UNet per image that passes, and how many passed."""
     from demo import start
 
-    start.prepare(["--nowebui", "--skip-install", "--data-dir", str(Path.cwd())])
+    start.prepare(["--skip-install", "--data-dir", str(Path.cwd())])
     import webui
     from fastapi import FastAPI
     from modules import script_callbacks, shared

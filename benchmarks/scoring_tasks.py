@@ -160,9 +160,7 @@ def imports(side: str) -> Figures:
     if side == "ours":
         from demo import start
 
-        start.prepare(
-            ["--nowebui", "--skip-install", "--data-dir", str(Path.cwd()), "--ckpt-dir", str(Path.cwd())]
-        )
+        start.prepare(["--skip-install", "--data-dir", str(Path.cwd()), "--ckpt-dir", str(Path.cwd())])
         import webui  # noqa: F401  the small WebUI's own code, as a host has imported it
         from modules import scripts, shared  # noqa: F401
 

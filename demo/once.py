@@ -45,7 +45,7 @@ def positive(text: str) -> int:
 
 def main(arguments: list[str]) -> int:
     options, flags = parse(arguments)
-    start.prepare(["--nowebui", "--skip-install", *flags])
+    start.prepare(["--skip-install", *flags])
     images = generate(options)
     rows = [row(image) for image in images]
     print(table(rows))

@@ -1,18 +1,31 @@
-"""Starts the host, and the name under which an extension's install.py finds `is_installed` and `run_pip`."""
+"""Starts the host: the install.py of every extension, each in a process of its own, and then the WebUI."""
 
 from __future__ import annotations
 
-from modules.launch_utils import args, git_tag, is_installed, python, run, run_extension_installers, run_pip
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
-__all__ = ["args", "git_tag", "is_installed", "main", "python", "run", "run_extension_installers", "run_pip"]
+from modules import cmd_args, errors
+
+
+def install(extension: str) -> None:
+    """Run an extension's install.py with the flags of this host; its failure is told and stops nothing."""
+    installer = Path(extension) / "install.py"
+    if not installer.is_file():
+        return
+    environment = {**os.environ, "COMMANDLINE_ARGS": shlex.join(sys.argv[1:])}
+    done = subprocess.run([sys.executable, str(installer)], env=environment, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        errors.report(f"{installer} ended with code {done.returncode}")
 
 
 def main() -> None:
-    from modules.timer import startup_timer
-
-    if not args.skip_install:
-        run_extension_installers()
-    startup_timer.record("install extensions")
+    known, _ = cmd_args.parser.parse_known_args()
+    for extension in [] if known.skip_install else known.extension:
+        install(extension)
     import webui
 
     webui.run()

@@ -13,8 +13,8 @@ os.environ.setdefault("NO_PROXY", "127.0.0.1,localhost")
 
 from modules import (
     extensions,
-    gradio_extensions,  # noqa: F401  # changes gradio when imported
-    paths,
+    gradio_extensions,
+    paths_internal,
     progress,
     script_callbacks,
     scripts,
@@ -25,41 +25,38 @@ from modules import (
 )
 from modules.api.api import Api
 from modules.call_queue import queue_lock
-from modules.shared_cmd_options import cmd_opts
-from modules.timer import startup_timer
+from modules.initialize import initialize_settings
 
 FIRST_PORT = 7860
 
 
 def initialize() -> None:
     """Settings and scripts; the checkpoint is read meanwhile."""
-    startup_timer.record("import libraries")
-    Path(paths.data_path).mkdir(parents=True, exist_ok=True)
-    shared.initialize()
+    Path(paths_internal.data_path).mkdir(parents=True, exist_ok=True)
+    gradio_extensions.install()
+    initialize_settings()
     sd_models.preload_in_background()
     load_extensions()
 
 
 def load_extensions() -> None:
-    extensions.list_extensions()
+    extensions.list_extensions(shared.cmd_opts.extension)
     scripts.load_scripts()
-    startup_timer.record("load scripts")
 
 
 def free_port() -> int:
     """The port asked for, else the first free one; without one nothing is loaded at all."""
-    asked = cmd_opts.port
+    asked, name = shared.cmd_opts.port, shared.cmd_opts.server_name
     for port in range(FIRST_PORT, FIRST_PORT + 100) if asked is None else [asked]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((cmd_opts.server_name, port))
+                probe.bind((name, port))
             except (OSError, OverflowError):
                 continue
             return port
-    problem = (
-        f"no free port from {FIRST_PORT} on" if asked is None else f"port {asked} cannot be used or is taken"
-    )
+    first = f"no free port from {FIRST_PORT} on"
+    problem = first if asked is None else f"port {asked} cannot be used or is taken"
     raise SystemExit(f"{problem}; choose one with --port")
 
 
@@ -67,39 +64,24 @@ def run() -> None:
     port = free_port()
     try:
         initialize()
-        if cmd_opts.nowebui:
-            run_api_alone(port)
-        else:
-            run_ui(port)
+        serve(port)
     except Exception:
         traceback.print_exc()
         os._exit(1)  # gradio's threads would keep a half-started host alive
 
 
-def run_api_alone(port: int) -> None:
-    import uvicorn
-    from fastapi import FastAPI
-
-    app = FastAPI()
-    script_callbacks.before_ui_callback()
-    Api(app, queue_lock)
-    script_callbacks.app_started_callback(None, app)
-    print(f"Startup time: {startup_timer.summary()}.", flush=True)
-    uvicorn.run(app, host=cmd_opts.server_name, port=port, log_level="warning")
-
-
-def run_ui(port: int) -> None:
+def serve(port: int) -> None:
+    """The page and its API, until somebody stops it; Reload UI builds both again."""
     while True:
+        started = time.monotonic()
         start_ui(port)
-        print(f"Startup time: {startup_timer.summary()}.", flush=True)
-        command = wait_for_command()
-        print("Restarting UI..." if command == "restart" else "Stopping server...", flush=True)
+        print(f"Startup time: {time.monotonic() - started:.1f}s.", flush=True)
+        restart = wait_for_restart()
+        print("Restarting UI..." if restart else "Stopping server...", flush=True)
         shared.demo.close(verbose=False)
-        if command != "restart":
+        if not restart:
             return
         time.sleep(0.5)
-        startup_timer.reset()
-        script_callbacks.app_reload_callback()
         script_callbacks.script_unloaded_callback()
         load_extensions()
 
@@ -107,9 +89,8 @@ def run_ui(port: int) -> None:
 def start_ui(port: int) -> None:
     script_callbacks.before_ui_callback()
     shared.demo = ui.create_ui()
-    startup_timer.record("create ui")
     app, url, _ = shared.demo.queue(default_concurrency_limit=8).launch(
-        server_name=cmd_opts.server_name,
+        server_name=shared.cmd_opts.server_name,
         server_port=port,
         prevent_thread_lock=True,
         quiet=True,
@@ -117,21 +98,17 @@ def start_ui(port: int) -> None:
         allowed_paths=ui_page.served_folders(),
         app_kwargs={"docs_url": "/docs", "redoc_url": "/redoc"},  # gradio leaves them out
     )
-    startup_timer.record("gradio launch")
     progress.setup_progress_api(app)
-    ui.setup_ui_api(app)
     Api(app, queue_lock)
     script_callbacks.app_started_callback(shared.demo, app)
-    startup_timer.record("app_started callbacks")
     print(f"Running on local URL:  {url.rstrip('/')}", flush=True)
 
 
-def wait_for_command() -> str:
-    """What the UI asks for: restart or stop. Ctrl+C stops."""
+def wait_for_restart() -> bool:
+    """Whether the UI asks to be built again; False: Ctrl+C."""
     try:
-        while True:
-            command = shared.state.wait_for_server_command(timeout=5)
-            if command in ("stop", "restart"):
-                return command
+        shared.state.restart_wanted.wait()
     except KeyboardInterrupt:
-        return "stop"
+        return False
+    shared.state.restart_wanted.clear()
+    return True

@@ -57,13 +57,12 @@ def test_wrong_usage_is_told_by_the_name_that_was_typed(demo, arguments, words):
     assert "launch.py" not in done.stderr
 
 
-@pytest.mark.parametrize("more", [[], ["--nowebui"]])
-def test_a_taken_port_is_one_line(demo, more):
+def test_a_taken_port_is_one_line(demo):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = demo("--port", str(port), *more)
+        done = demo("--port", str(port))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"port {port} cannot be used or is taken; choose one with --port"
     assert "Traceback" not in done.stderr

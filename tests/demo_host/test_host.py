@@ -84,16 +84,6 @@ def test_styles_are_in_the_prompt_of_every_hook_and_infotext(client):
     assert only(client.events(), "process_batch")[0]["prompts"] == ["a circle of cats, in oil"]
 
 
-def test_attention_weights_change_the_picture_and_a_weight_of_one_does_not(client):
-    plain, one, more, escaped = (
-        client.txt2img(prompt=prompt, steps=4).images[0]
-        for prompt in ("red circle", "(red:1.0) circle", "(red:1.9) circle", r"\(red\) circle")
-    )
-    assert same(plain, one)
-    assert not nearly_same(plain, more)
-    assert not nearly_same(plain, escaped)
-
-
 def test_each_prompt_of_a_list_makes_its_own_image(client):
     cats = client.txt2img(prompt="cats", seed=5).images[0]
     both = client.txt2img(prompt=["dogs", "cats"], seed=4, batch_size=2)

@@ -13,20 +13,20 @@ TAKE_AND_GIVE = """
 import sys
 sys.argv = ["launch.py", "--skip-install", "--data-dir", sys.argv[1]]
 sys.path[:0] = [{root!r}, {host!r}]
-from modules import sd_models, sd_vae, shared
+from modules import initialize, sd_models, sd_vae, shared
 from imagereward_ext.hosts.a1111 import A1111
 
-shared.initialize()
+initialize.initialize_settings()
 loads = []
 sd_models.load_model = lambda *arguments: loads.append("loaded")
 sd_models.send_model_to_trash = lambda model: None
 sd_models.model_data.set_sd_model(object())
 own = sd_models.reload_model_weights = lambda **how: loads.append(how)
 own_vae = sd_vae.reload_vae_weights = lambda: loads.append("vae")
-shared.opts.onchange("sd_vae", lambda: sd_vae.reload_vae_weights(), call=False)
 A1111().make_room()
 A1111().make_room()
-assert shared.opts.set("sd_model_checkpoint", "other") and shared.opts.set("sd_vae", "None")
+assert shared.opts.set("sd_model_checkpoint", "other")
+sd_vae.reload_vae_weights()
 assert shared.opts.sd_model_checkpoint == "other", "what is chosen stays chosen"
 assert shared.sd_model is None and not loads, "neither the page nor another choice loads in the middle of a training"
 A1111().load_when_asked()

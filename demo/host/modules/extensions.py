@@ -1,14 +1,13 @@
-"""The extensions: folders given with `--extension`, then those in `<data>/extensions`, each with its metadata.ini."""
+"""The extensions: folders given with `--extension`, each with its metadata.ini, and how their files are executed."""
 
 from __future__ import annotations
 
-import argparse
 import configparser
+import importlib.util
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from modules import errors, paths_internal
+from types import ModuleType
 
 
 @dataclass(frozen=True)
@@ -18,61 +17,54 @@ class ScriptFile:
     path: str
 
 
-@dataclass
 class Extension:
-    name: str
-    path: str
-    enabled: bool = True
-    is_builtin: bool = False
-    config: configparser.ConfigParser = field(default_factory=configparser.ConfigParser)
+    def __init__(self, path: str):
+        self.path = path
+        self.config = configparser.ConfigParser()
+        self.config.read(Path(path) / "metadata.ini", encoding="utf8")  # one that is not there is no error
+        self.name = self.config.get("Extension", "Name", fallback=Path(path).name).lower().strip()
 
-    def __post_init__(self) -> None:
-        metadata = Path(self.path) / "metadata.ini"
-        if metadata.is_file():
-            try:
-                self.config.read(metadata, encoding="utf8")
-            except configparser.Error:
-                errors.report(f"Error reading {metadata}", exc_info=True)
+    def after(self, subdir: str) -> list[str]:
+        """The extensions whose files of this folder come before ours, where both are there."""
+        return re.split(r"[,\s]+", self.config.get(subdir, "After", fallback="").lower().strip())
 
-    @property
-    def canonical_name(self) -> str:
-        return self.config.get("Extension", "Name", fallback=self.name).lower().strip()
-
-    def order(self, section: str, key: str) -> list[str]:
-        """The names listed under `key` (Before, After, Requires) of a section, lower case."""
-        return [x for x in re.split(r"[,\s]+", self.config.get(section, key, fallback="").lower()) if x]
-
-    def list_files(self, subdir: str, extension: str) -> list[ScriptFile]:
-        folder = Path(self.path) / subdir
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        return [
-            ScriptFile(self.path, f.name, str(f))
-            for f in files
-            if f.suffix.lower() == extension and f.is_file()
-        ]
+    def list_files(self, subdir: str, suffix: str) -> list[ScriptFile]:
+        files = sorted((Path(self.path) / subdir).glob(f"*{suffix}"))
+        return [ScriptFile(self.path, file.name, str(file)) for file in files]
 
 
 extensions: list[Extension] = []
 
 
-def folders(flags: argparse.Namespace) -> list[str]:
-    """Every extension's folder, in loading order."""
-    installed = Path(paths_internal.extensions_dir)
-    found = sorted(str(f) for f in installed.iterdir() if f.is_dir()) if installed.is_dir() else []
-    return [*flags.extension, *found]
+def list_extensions(folders: list[str]) -> None:
+    extensions[:] = [Extension(path) for path in folders]
 
 
-def list_extensions() -> None:
-    from modules.shared_cmd_options import cmd_opts
+def in_order(subdir: str) -> list[Extension]:
+    """As they were given, moved back only where `[scripts] After` in a metadata.ini asks for it."""
+    by_name = {extension.name: extension for extension in extensions}
+    result: dict[str, Extension] = {}
 
-    extensions[:] = [Extension(name=Path(f).name.lower(), path=f) for f in folders(cmd_opts)]
+    def place(extension: Extension) -> None:
+        if extension.name in result:
+            return
+        result[extension.name] = extension  # before its wishes are looked at, so that a circle of wishes ends
+        for name in extension.after(subdir):
+            if name in by_name:
+                place(by_name[name])
+        result[extension.name] = result.pop(extension.name)
+
+    for extension in extensions:
+        place(extension)
+    return list(result.values())
 
 
-def active() -> list[Extension]:
-    return [extension for extension in extensions if extension.enabled]
-
-
-def find_extension(filename: str) -> Extension | None:
-    """The extension that `filename` belongs to."""
-    path = Path(filename).resolve()
-    return next((e for e in extensions if path.is_relative_to(Path(e.path).resolve())), None)
+def execute(path: Path) -> ModuleType | None:
+    """Execute a file the way a WebUI does: without putting it into `sys.modules`. None: there is no such file."""
+    if not path.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location(path.name, path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -9,6 +9,7 @@ import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +19,16 @@ from modules import (
     devices,
     extra_networks,
     images,
-    infotext_utils,
+    paths_internal,
     processing_infotext,
     scripts,
     sd_models,
     sd_samplers,
-    sd_vae,
     shared,
 )
 from modules.processing_base import Processed, StableDiffusionProcessing
 from modules.processing_img2img import StableDiffusionProcessingImg2Img
-from modules.processing_infotext import create_infotext, program_version
+from modules.processing_infotext import create_infotext
 from modules.processing_txt2img import StableDiffusionProcessingTxt2Img
 from modules.shared import state
 
@@ -39,28 +39,14 @@ __all__ = [
     "StableDiffusionProcessingImg2Img",
     "StableDiffusionProcessingTxt2Img",
     "create_infotext",
-    "fix_seed",
     "get_fixed_seed",
-    "opt_C",
-    "opt_f",
     "process_images",
-    "program_version",
 ]
-
-opt_C = 4  # noqa: N816  # latent channels
-opt_f = 8  # pixels per latent
 
 
 def get_fixed_seed(seed: Any) -> int:
-    try:
-        seed = int(seed)
-    except (TypeError, ValueError):
-        seed = -1
+    seed = int(seed) if seed not in (None, "") else -1
     return random.SystemRandom().randrange(2**32 - 2) if seed == -1 else seed
-
-
-def fix_seed(p: Any) -> None:
-    p.seed, p.subseed = get_fixed_seed(p.seed), get_fixed_seed(p.subseed)
 
 
 @contextlib.contextmanager
@@ -68,30 +54,25 @@ def _overridden_settings(p: Any) -> Iterator[None]:
     """The job's own settings, taken back at its end."""
     opts = shared.opts
     stored = {key: opts.data[key] for key in p.override_settings if key in opts.data}
-    if sd_models.get_closet_checkpoint_match(p.override_settings.get("sd_model_checkpoint")) is None:
+    if p.override_settings.get("sd_model_checkpoint") not in sd_models.checkpoint_aliases:
         p.override_settings.pop("sd_model_checkpoint", None)
     try:
         for key, value in p.override_settings.items():
             if key in opts.data_labels:
-                opts.set(key, value, is_api=True, run_callbacks=key == "sd_vae")
+                opts.set(key, value, run_callbacks=False)
         sd_models.reload_model_weights()
         yield
     finally:
         if p.override_settings_restore_afterwards:
             opts.data.update(stored)
-            if "sd_vae" in stored:
-                sd_vae.reload_vae_weights()
 
 
 def process_images(p: StableDiffusionProcessing) -> Processed:
     """Run the job: what buttons, the API and dropdown scripts call."""
-    if p.scripts is not None:
-        p.scripts.before_process(p)
+    p.scripts.before_process(p)
     with _overridden_settings(p):
-        config = sd_samplers.find_sampler_config(p.sampler_name)
-        p.sampler_name = (config or sd_samplers.all_samplers[0]).name
-        p.scheduler = p.scheduler or "Automatic"
-        return process_images_inner(p)
+        p.sampler_name, p.scheduler = p.sampler_name or sd_samplers.DEFAULT, p.scheduler or "Automatic"
+        return _run(p)
 
 
 @dataclass
@@ -102,10 +83,9 @@ class _Results:
     infotexts: list[str] = field(default_factory=list)
 
 
-def process_images_inner(p: Any) -> Processed:
+def _run(p: Any) -> Processed:
     _prepare(p)
-    if p.scripts is not None:
-        p.scripts.process(p)
+    p.scripts.process(p)
     results = _Results()
     with torch.no_grad():
         p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
@@ -114,124 +94,83 @@ def process_images_inner(p: Any) -> Processed:
         for n in range(p.n_iter):
             p.iteration = n
             state.skipped = False
-            if state.interrupted or state.stopping_generation or not _run_batch(p, n, results):
+            if state.interrupted or state.stopping_generation or not _run_batch(p, results):
                 break
         if not results.infotexts:
             results.infotexts.append(Processed(p, []).infotext(p, 0))
         first = _add_grid(p, results)
-    if not p.disable_extra_networks and p.extra_network_data:
-        extra_networks.deactivate(p, p.extra_network_data)
+    extra_networks.deactivate(p)
     devices.torch_gc()
-    processed = Processed(
-        p,
-        images_list=results.images,
-        seed=p.all_seeds[0],
-        info=results.infotexts[0],
-        subseed=p.all_subseeds[0],
-        index_of_first_image=first,
-        infotexts=results.infotexts,
-    )
-    if p.scripts is not None:
-        p.scripts.postprocess(p, processed)
+    text, seed, subseed = results.infotexts[0], p.all_seeds[0], p.all_subseeds[0]
+    processed = Processed(p, results.images, seed, text, subseed, first, results.infotexts)
+    p.scripts.postprocess(p, processed)
     return processed
 
 
 def _prepare(p: Any) -> None:
     """Seeds and prompts of every image, and the names of what makes them."""
-    seed, subseed = p.seed, p.subseed
-    model = shared.sd_model
-    p.sd_model_name = model.sd_checkpoint_info.name_for_extra
-    p.sd_model_hash = model.sd_model_hash
-    p.sd_vae_name, p.sd_vae_hash = sd_vae.get_loaded_vae_name(), sd_vae.get_loaded_vae_hash()
+    p.sd_model_name = p.sd_model.sd_checkpoint_info.name_for_extra
+    p.sd_model_hash = p.sd_model.sd_model_hash
     p.setup_prompts()
     count = len(p.all_prompts)
+    p.all_seeds = _counted_on(p.seed, count, 0 if p.subseed_strength else 1)
+    p.all_subseeds = _counted_on(p.subseed, count, 1)
+
+
+def _counted_on(seed: Any, count: int, step: int) -> list[int]:
+    """A seed for each image, from the first one on."""
     if isinstance(seed, list):
-        p.all_seeds = seed
-    else:
-        start = get_fixed_seed(seed)
-        p.all_seeds = [start + (i if p.subseed_strength == 0 else 0) for i in range(count)]
-    if isinstance(subseed, list):
-        p.all_subseeds = subseed
-    else:
-        start = get_fixed_seed(subseed)
-        p.all_subseeds = [start + i for i in range(count)]
+        return seed
+    first = get_fixed_seed(seed)
+    return [first + step * i for i in range(count)]
 
 
-def _run_batch(p: Any, n: int, results: _Results) -> bool:
+def _run_batch(p: Any, results: _Results) -> bool:
     """Sample, decode and hand on one batch. False: there is nothing left to do."""
-    hooks = p.scripts
-    p.prompts, p.negative_prompts = p.of_batch(p.all_prompts), p.of_batch(p.all_negative_prompts)
-    p.seeds, p.subseeds = p.of_batch(p.all_seeds), p.of_batch(p.all_subseeds)
-    scale = p.sd_model.scale
+    hooks, n, scale = p.scripts, p.iteration, p.sd_model.scale
+    p.setup_batch()
     p.rng = p.new_rng(p.height // scale, p.width // scale)
-    if hooks is not None:
-        hooks.before_process_batch(p, batch_number=n, prompts=p.prompts, seeds=p.seeds, subseeds=p.subseeds)
+    of_batch = {"batch_number": n, "seeds": p.seeds, "subseeds": p.subseeds}
+    hooks.before_process_batch(p, prompts=p.prompts, **of_batch)
     if not p.prompts:
         return False
-    p.parse_extra_network_prompts()
-    if not p.disable_extra_networks:
-        extra_networks.activate(p, p.extra_network_data)
-    if hooks is not None:
-        hooks.process_batch(p, batch_number=n, prompts=p.prompts, seeds=p.seeds, subseeds=p.subseeds)
-    p.setup_conds()
+    p.prompts, p.extra_network_data = extra_networks.parse_prompts(p.prompts)
+    extra_networks.activate(p, p.extra_network_data)
+    hooks.process_batch(p, prompts=p.prompts, **of_batch)
+    p.uc, p.c = p.encoded(p.negative_prompts), p.encoded(p.prompts)
     if n == 0:
-        infotext_utils.last_prompt_file().write_text(Processed(p, []).infotext(p, 0), encoding="utf8")
+        text = Processed(p, []).infotext(p, 0)
+        (Path(paths_internal.data_path) / "params.txt").write_text(text, encoding="utf8")
     if p.n_iter > 1:
         state.job = f"Batch {n + 1} out of {p.n_iter}"
-    pixels = _sample_pixels(p)
+    samples = scripts.PostSampleArgs(p.sample())
+    hooks.post_sample(p, samples)
+    pixels = sd_samplers.decode_to_pixels(p.sd_model, samples.samples)
     state.nextjob()
-    if hooks is not None:
-        hooks.postprocess_batch(p, pixels, batch_number=n)
-        p.prompts, p.negative_prompts = p.of_batch(p.all_prompts), p.of_batch(p.all_negative_prompts)
-        batch = scripts.PostprocessBatchListArgs(list(pixels))
-        hooks.postprocess_batch_list(p, batch, batch_number=n)
-        pixels = batch.images
+    hooks.postprocess_batch(p, images=pixels, batch_number=n)
+    p.setup_batch()  # with the tags in the prompts again
+    batch = scripts.PostprocessBatchListArgs(list(pixels))
+    hooks.postprocess_batch_list(p, batch, batch_number=n)
     save = p.save_samples()
-    for i, sample in enumerate(pixels):
+    for i, sample in enumerate(batch.images):
         p.batch_index = i
         _finish_image(p, i, sample, save, results)
     return True
 
 
-def _sample_pixels(p: Any) -> torch.Tensor:
-    """The batch as pixels (b, 3, h, w) in [0, 1]."""
-    samples = p.sample(
-        conditioning=p.c,
-        unconditional_conditioning=p.uc,
-        seeds=p.seeds,
-        subseeds=p.subseeds,
-        subseed_strength=p.subseed_strength,
-        prompts=p.prompts,
-    )
-    if p.scripts is not None:
-        args = scripts.PostSampleArgs(samples)
-        p.scripts.post_sample(p, args)
-        samples = args.samples
-    devices.test_for_nans(samples, "unet")
-    return sd_samplers.decode_to_pixels(p.sd_model, samples)
-
-
 def _finish_image(p: Any, i: int, sample: torch.Tensor, save: bool, results: _Results) -> None:
     """From pixels to a saved image with its infotext: the hooks on single images."""
-    hooks = p.scripts
-    image = sd_samplers.pixels_to_image(sample)
-    mask, overlay = getattr(p, "mask_for_overlay", None), None
-    if p.overlay_images is not None and i < len(p.overlay_images):
-        overlay = p.overlay_images[i]
-    if hooks is not None:
-        args = scripts.PostprocessImageArgs(image)
-        hooks.postprocess_image(p, args)
-        image = args.image
-        layers = scripts.PostProcessMaskOverlayArgs(i, mask, overlay)
-        hooks.postprocess_maskoverlay(p, layers)
-        mask, overlay = layers.mask_for_overlay, layers.overlay_image
-    denoised = image.copy()
-    if overlay is not None:
-        image = Image.alpha_composite(image.convert("RGBA"), overlay).convert("RGB")
-    if hooks is not None:
-        args = scripts.PostprocessImageArgs(image)
-        hooks.postprocess_image_after_composite(p, args)
-        image = args.image
+    args = scripts.PostprocessImageArgs(sd_samplers.pixels_to_image(sample))
+    p.scripts.postprocess_image(p, args)
+    overlay = p.overlay_images[i] if p.overlay_images is not None else None
+    layers = scripts.PostProcessMaskOverlayArgs(i, getattr(p, "mask_for_overlay", None), overlay)
+    p.scripts.postprocess_maskoverlay(p, layers)
+    denoised = args.image.copy()
+    if layers.overlay_image is not None:
+        whole = Image.alpha_composite(args.image.convert("RGBA"), layers.overlay_image)
+        args = scripts.PostprocessImageArgs(whole.convert("RGB"))
+    p.scripts.postprocess_image_after_composite(p, args)
+    image = args.image
     if save:
         processing_infotext.save_sample(p, i, image)
     text = processing_infotext.batch_infotext(p, i)
@@ -239,26 +178,22 @@ def _finish_image(p: Any, i: int, sample: torch.Tensor, save: bool, results: _Re
     if shared.opts.enable_pnginfo:
         image.info["parameters"] = text
     results.images.append(image)
-    if mask is not None:
-        results.images += _mask_images(p, i, mask, denoised, save)
+    if layers.mask_for_overlay is not None:
+        results.images += _mask_images(p, i, layers.mask_for_overlay, denoised, save)
 
 
 def _mask_images(p: Any, i: int, mask: Image.Image, denoised: Image.Image, save: bool) -> list[Image.Image]:
     """The mask and what was painted in it, as far as the settings ask for them."""
-    opts, shown = shared.opts, []
-    alpha = mask.convert("L").resize(denoised.size)
+    empty, alpha = Image.new("RGBA", denoised.size), mask.resize(denoised.size)
     made = {
-        "mask": (mask.convert("RGB"), opts.save_mask, opts.return_mask),
-        "mask-composite": (
-            Image.composite(denoised.convert("RGBA"), Image.new("RGBA", denoised.size), alpha),
-            opts.save_mask_composite,
-            opts.return_mask_composite,
-        ),
+        "mask": mask.convert("RGB"),
+        "mask_composite": Image.composite(denoised.convert("RGBA"), empty, alpha),
     }
-    for name, (image, saved, returned) in made.items():
-        if saved and save:
-            processing_infotext.save_sample(p, i, image, suffix=f"-{name}")
-        if returned:
+    opts, shown = shared.opts.data, []
+    for name, image in made.items():
+        if opts[f"save_{name}"] and save:
+            processing_infotext.save_sample(p, i, image, suffix=f"-{name.replace('_', '-')}")
+        if opts[f"return_{name}"]:
             shown.append(image)
     return shown
 

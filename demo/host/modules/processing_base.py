@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from modules import extra_networks, processing_infotext, prompt_parser, rng, shared
+from modules import processing_infotext, rng, scripts, shared
 from modules.shared import state
 
 
@@ -25,8 +25,6 @@ class StableDiffusionProcessing:
     seed: Any = -1
     subseed: Any = -1
     subseed_strength: float = 0
-    seed_resize_from_h: int = -1
-    seed_resize_from_w: int = -1
     sampler_name: str | None = None
     scheduler: str | None = None
     batch_size: int = 1
@@ -35,56 +33,26 @@ class StableDiffusionProcessing:
     cfg_scale: float = 7.0
     width: int = 512
     height: int = 512
-    restore_faces: bool | None = None
-    tiling: bool | None = None
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     extra_generation_params: dict[str, Any] | None = None
-    overlay_images: list[Any] | None = None
-    eta: float | None = None
-    denoising_strength: float | None = None
+    denoising_strength: float = 0.75
     override_settings: dict[str, Any] | None = None
     override_settings_restore_afterwards: bool = True
-    sampler_index: Any = None
-    disable_extra_networks: bool = False
     firstpass_image: Any = None
-
-    scripts_value: Any = field(default=None, init=False)
-    script_args_value: Any = field(default=None, init=False)
-    scripts_setup_complete: bool = field(default=False, init=False)
-    comments: dict[str, int] = field(default_factory=dict, init=False)
-    sampler: Any = field(default=None, init=False)
-    is_using_inpainting_conditioning: bool = field(default=False, init=False)
-    paste_to: Any = field(default=None, init=False)
-    is_hr_pass: bool = field(default=False, init=False)
-    c: Any = field(default=None, init=False)
-    uc: Any = field(default=None, init=False)
-    rng: Any = field(default=None, init=False)
-    color_corrections: Any = field(default=None, init=False)
-    all_prompts: Any = field(default=None, init=False)
-    all_negative_prompts: Any = field(default=None, init=False)
-    all_seeds: Any = field(default=None, init=False)
-    all_subseeds: Any = field(default=None, init=False)
-    iteration: int = field(default=0, init=False)
-    main_prompt: Any = field(default=None, init=False)
-    main_negative_prompt: Any = field(default=None, init=False)
-    prompts: Any = field(default=None, init=False)
-    negative_prompts: Any = field(default=None, init=False)
-    seeds: Any = field(default=None, init=False)
-    subseeds: Any = field(default=None, init=False)
-    extra_network_data: Any = field(default=None, init=False)
-    user: str | None = field(default=None, init=False)
-    sd_model_name: Any = field(default=None, init=False)
-    sd_model_hash: Any = field(default=None, init=False)
-    sd_vae_name: Any = field(default=None, init=False)
-    sd_vae_hash: Any = field(default=None, init=False)
-    is_api: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.styles = self.styles or []
         self.extra_generation_params = self.extra_generation_params or {}
         self.override_settings = self.override_settings or {}
-        self.script_args_value = self.script_args_value or {}
+        # A job without scripts, as another script may make one, has nobody to call.
+        self.scripts, self.script_args = scripts.ScriptRunner(), ()
+        self.comments: dict[str, int] = {}
+        self.all_prompts = self.all_negative_prompts = self.all_seeds = self.all_subseeds = None
+        self.main_prompt = self.main_negative_prompt = None
+        self.iteration = 0
+        self.prompts = self.negative_prompts = self.seeds = self.subseeds = None  # of the batch at hand
+        self.c = self.uc = self.rng = self.overlay_images = None
 
     @property
     def sd_model(self) -> Any:  # noqa: F811
@@ -94,69 +62,38 @@ class StableDiffusionProcessing:
     def sd_model(self, value: Any) -> None:
         pass
 
-    @property
-    def scripts(self) -> Any:
-        return self.scripts_value
-
-    @scripts.setter
-    def scripts(self, value: Any) -> None:
-        self.scripts_value = value
-        self._setup_scripts_once()
-
-    @property
-    def script_args(self) -> Any:
-        return self.script_args_value
-
-    @script_args.setter
-    def script_args(self, value: Any) -> None:
-        self.script_args_value = value
-        self._setup_scripts_once()
-
-    def _setup_scripts_once(self) -> None:
-        if self.scripts_value and self.script_args_value and not self.scripts_setup_complete:
-            self.scripts_setup_complete = True
-            self.scripts_value.setup_scripts(self, is_ui=not self.is_api)
-
     def comment(self, text: str) -> None:
         self.comments[text] = 1
 
-    def init(self, all_prompts: Any, all_seeds: Any, all_subseeds: Any) -> None: ...
-
-    def sample(self, conditioning: Any, unconditional_conditioning: Any, **of_batch: Any) -> torch.Tensor:
-        raise NotImplementedError(
-            f"{type(self).__name__} does not say how it samples"
-        )  # txt2img and img2img do
-
     def close(self) -> None:
-        self.sampler = self.c = self.uc = None
+        self.c = self.uc = None
 
     def setup_prompts(self) -> None:
         """One prompt and one negative prompt for each image, styles applied."""
-        count = self.batch_size * self.n_iter
-        given, negative = self.prompt, self.negative_prompt
-        if isinstance(given, list):
-            count = len(given)
-        elif isinstance(negative, list):
-            count = len(negative)
+        given, negative, styles = self.prompt, self.negative_prompt, shared.prompt_styles
+        count = next(
+            (len(x) for x in (given, negative) if isinstance(x, list)), self.batch_size * self.n_iter
+        )
         prompts = given if isinstance(given, list) else [given] * count
         negatives = negative if isinstance(negative, list) else [negative] * count
-        if len(prompts) != len(negatives):
-            raise RuntimeError(f"{len(prompts)} prompts do not go with {len(negatives)} negative prompts")
-        database = shared.prompt_styles
-        self.all_prompts = [database.apply_styles_to_prompt(x, self.styles) for x in prompts]
+        self.all_prompts = [styles.apply_styles_to_prompt(x, self.styles) for x in prompts]
         self.all_negative_prompts = [
-            database.apply_negative_styles_to_prompt(x, self.styles) for x in negatives
+            styles.apply_negative_styles_to_prompt(x, self.styles) for x in negatives
         ]
-        self.main_prompt = self.all_prompts[0]
-        self.main_negative_prompt = self.all_negative_prompts[0]
+        self.main_prompt, self.main_negative_prompt = self.all_prompts[0], self.all_negative_prompts[0]
 
-    def setup_conds(self) -> None:
-        skip = shared.opts.CLIP_stop_at_last_layers
-        self.uc = prompt_parser.encode(self.sd_model, self.negative_prompts, skip)
-        self.c = prompt_parser.encode(self.sd_model, self.prompts, skip)
+    def setup_batch(self) -> None:
+        """The prompts and seeds of the batch at hand, out of those of the job."""
+        self.prompts = self.of_batch(self.all_prompts)
+        self.negative_prompts = self.of_batch(self.all_negative_prompts)
+        self.seeds, self.subseeds = self.of_batch(self.all_seeds), self.of_batch(self.all_subseeds)
 
-    def parse_extra_network_prompts(self) -> None:
-        self.prompts, self.extra_network_data = extra_networks.parse_prompts(self.prompts)
+    def of_batch(self, values: list[Any]) -> list[Any]:
+        """The part of a list over all images that belongs to the batch at hand."""
+        return values[self.iteration * self.batch_size : (self.iteration + 1) * self.batch_size]
+
+    def encoded(self, prompts: list[str]) -> torch.Tensor:
+        return self.sd_model.encode_prompts(prompts, shared.opts.CLIP_stop_at_last_layers)
 
     def save_samples(self) -> bool:
         stopped = state.interrupted or state.skipped
@@ -165,11 +102,13 @@ class StableDiffusionProcessing:
 
     def new_rng(self, height: int, width: int) -> rng.ImageRNG:
         shape = (self.sd_model.unet.config.in_channels, height, width)
-        return rng.ImageRNG(shape, self.seeds, subseeds=self.subseeds, subseed_strength=self.subseed_strength)
+        return rng.ImageRNG(shape, self.seeds, self.subseeds, self.subseed_strength)
 
-    def of_batch(self, values: list[Any]) -> list[Any]:
-        """The part of a list over all images that belongs to the batch at hand."""
-        return values[self.iteration * self.batch_size : (self.iteration + 1) * self.batch_size]
+
+OF_JOB = """subseed_strength width height sampler_name cfg_scale steps batch_size sd_model_name sd_model_hash
+    denoising_strength extra_generation_params styles""".split()
+LISTS = "all_prompts all_negative_prompts all_seeds all_subseeds infotexts".split()
+TOLD = [*OF_JOB, *LISTS, *"seed subseed index_of_first_image job_timestamp clip_skip version".split()]
 
 
 class Processed:
@@ -182,54 +121,32 @@ class Processed:
         seed: Any = -1,
         info: str = "",
         subseed: Any = None,
-        all_prompts: Any = None,
-        all_negative_prompts: Any = None,
-        all_seeds: Any = None,
-        all_subseeds: Any = None,
         index_of_first_image: int = 0,
         infotexts: list[str] | None = None,
-        comments: str = "",
     ):
         def first(value: Any) -> Any:
             return value[0] if isinstance(value, list) else value
 
-        copied = (
-            "subseed_strength width height sampler_name cfg_scale steps batch_size restore_faces sd_model_name "
-            "sd_model_hash sd_vae_name sd_vae_hash seed_resize_from_w seed_resize_from_h denoising_strength "
-            "extra_generation_params styles is_using_inpainting_conditioning eta"
-        )
-        for name in copied.split():
-            setattr(self, name, getattr(p, name, None))
-        self.images = images_list
+        for name in OF_JOB:
+            setattr(self, name, getattr(p, name))
+        self.images, self.index_of_first_image = images_list, index_of_first_image
         self.prompt, self.negative_prompt = first(p.prompt), first(p.negative_prompt)
-        self.seed = int(first(seed)) if seed is not None else -1
-        self.subseed = int(first(subseed)) if subseed is not None else -1
-        self.info = info
+        self.seed, self.subseed = int(first(seed)), int(first(-1 if subseed is None else subseed))
+        self.info, self.infotexts = info, infotexts or [info] * len(images_list)
         self.comments = "".join(f"{comment}\n" for comment in p.comments)
-        self.index_of_first_image = index_of_first_image
-        self.job_timestamp = state.job_timestamp
+        self.job_timestamp, self.version = state.job_timestamp, processing_infotext.VERSION
         self.clip_skip = shared.opts.CLIP_stop_at_last_layers
-        self.all_prompts = all_prompts or p.all_prompts or [self.prompt]
-        self.all_negative_prompts = all_negative_prompts or p.all_negative_prompts or [self.negative_prompt]
-        self.all_seeds = all_seeds or p.all_seeds or [self.seed]
-        self.all_subseeds = all_subseeds or p.all_subseeds or [self.subseed]
-        self.infotexts = infotexts or [info] * len(images_list)
-        self.version = processing_infotext.program_version()
+        self.all_prompts = p.all_prompts or [self.prompt]
+        self.all_negative_prompts = p.all_negative_prompts or [self.negative_prompt]
+        self.all_seeds, self.all_subseeds = p.all_seeds or [self.seed], p.all_subseeds or [self.subseed]
 
     def js(self) -> str:
         """The job as JSON for the page and the API; what JSON cannot say is null."""
-        names = (
-            "all_prompts all_negative_prompts seed all_seeds subseed all_subseeds subseed_strength width height "
-            "sampler_name cfg_scale steps batch_size restore_faces sd_model_name sd_model_hash sd_vae_name sd_vae_hash "
-            "seed_resize_from_w seed_resize_from_h denoising_strength extra_generation_params index_of_first_image "
-            "infotexts styles job_timestamp clip_skip is_using_inpainting_conditioning version"
-        )
-        obj = {
+        first = {
             "prompt": next(iter(self.all_prompts), ""),
             "negative_prompt": next(iter(self.all_negative_prompts), ""),
-            **{name: getattr(self, name) for name in names.split()},
         }
-        return json.dumps(obj, default=lambda o: None)
+        return json.dumps(first | {name: getattr(self, name) for name in TOLD}, default=lambda o: None)
 
     def infotext(self, p: Any, index: int) -> str:
         return processing_infotext.create_infotext(

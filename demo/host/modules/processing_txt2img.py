@@ -2,67 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from modules import extra_networks, images, processing_infotext, prompt_parser, sd_samplers, shared
+from modules import extra_networks, images, sd_samplers, shared
 from modules.processing_base import StableDiffusionProcessing
+from modules.sd_samplers import Sampler
 from modules.shared import state
 
 
 @dataclass(repr=False)
 class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     enable_hr: bool = False
-    denoising_strength: float = 0.75
     hr_scale: float = 2.0
     hr_upscaler: str | None = None
     hr_second_pass_steps: int = 0
     hr_resize_x: int = 0
     hr_resize_y: int = 0
-    hr_checkpoint_name: str | None = None
-    hr_sampler_name: str | None = None
-    hr_scheduler: str | None = None
     hr_prompt: Any = ""
     hr_negative_prompt: Any = ""
-    force_task_id: str | None = None
-
-    hr_upscale_to_x: int = field(default=0, init=False)
-    hr_upscale_to_y: int = field(default=0, init=False)
-    latent_scale_mode: Any = field(default=None, init=False)
-    all_hr_prompts: Any = field(default=None, init=False)
-    all_hr_negative_prompts: Any = field(default=None, init=False)
-
-    def setup_prompts(self) -> None:
-        super().setup_prompts()
-        if self.enable_hr:
-            count = len(self.all_prompts)
-            self.all_hr_prompts = [self.hr_prompt] * count if self.hr_prompt else self.all_prompts
-            negative = self.hr_negative_prompt
-            self.all_hr_negative_prompts = [negative] * count if negative else self.all_negative_prompts
 
     def init(self, all_prompts: Any, all_seeds: Any, all_subseeds: Any) -> None:
         if not self.enable_hr:
             return
+        count = len(self.all_prompts)
+        self.all_hr_prompts = [self.hr_prompt] * count if self.hr_prompt else self.all_prompts
+        negative = self.hr_negative_prompt
+        self.all_hr_negative_prompts = [negative] * count if negative else self.all_negative_prompts
         params = self.extra_generation_params
         params["Denoising strength"] = self.denoising_strength
-        if self.hr_sampler_name is not None and self.hr_sampler_name != self.sampler_name:
-            params["Hires sampler"] = self.hr_sampler_name
         params["Hires prompt"] = _unlike_first_pass("all_hr_prompts", "prompt_text")
         params["Hires negative prompt"] = _unlike_first_pass("all_hr_negative_prompts", "negative_prompt")
-        upscaler = self.hr_upscaler or shared.latent_upscale_default_mode
-        self.latent_scale_mode = shared.latent_upscale_modes.get(upscaler)
-        if self.latent_scale_mode is None and not any(x.name == upscaler for x in shared.sd_upscalers):
-            raise ValueError(f"could not find upscaler named {upscaler}")
         self._target_size()
         if not state.processing_has_refined_job_count:
             state.job_count = (self.n_iter if state.job_count == -1 else state.job_count) * 2
             state.processing_has_refined_job_count = True
-        if self.hr_second_pass_steps:
-            params["Hires steps"] = self.hr_second_pass_steps
-        if self.hr_upscaler is not None:
-            params["Hires upscaler"] = self.hr_upscaler
+        params["Hires steps"] = self.hr_second_pass_steps or None
+        params["Hires upscaler"] = self.hr_upscaler
 
     def _target_size(self) -> None:
         """hr_scale, or hr_resize_x/y, of which a 0 follows the other; multiples of a latent's pixels."""
@@ -75,53 +53,36 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
             x, y = x or y * self.width // self.height, y or x * self.height // self.width
         self.hr_upscale_to_x, self.hr_upscale_to_y = x // unit * unit, y // unit * unit
 
-    def sample(self, conditioning: Any, unconditional_conditioning: Any, **of_batch: Any) -> torch.Tensor:
-        self.sampler = sd_samplers.create_sampler(self.sampler_name, self.sd_model)
+    def sample(self) -> torch.Tensor:
         if self.firstpass_image is not None and self.enable_hr:
-            pixels = sd_samplers.images_to_pixels([self.firstpass_image.convert("RGB")] * len(self.prompts))
-            return self.sample_hr_pass(self.sd_model.encode(pixels), pixels)
+            pixels = sd_samplers.images_to_pixels([self.firstpass_image] * len(self.prompts))
+            return self._second_pass(self.sd_model.encode(pixels), pixels)
         x = self.rng.next()
-        if self.scripts is not None:
-            self.scripts.process_before_every_sampling(
-                self, x=x, noise=x, c=conditioning, uc=unconditional_conditioning
-            )
-        samples = self.sampler.sample(self, x, conditioning, unconditional_conditioning)
-        return self.sample_hr_pass(samples, None) if self.enable_hr else samples
+        self.scripts.process_before_every_sampling(self, x=x, noise=x, c=self.c, uc=self.uc)
+        samples = Sampler(self.sampler_name, self.sd_model).sample(self, x, self.c, self.uc)
+        return self._second_pass(samples, None) if self.enable_hr else samples
 
-    def sample_hr_pass(self, samples: torch.Tensor, pixels: torch.Tensor | None) -> torch.Tensor:
+    def _second_pass(self, samples: torch.Tensor, pixels: torch.Tensor | None) -> torch.Tensor:
         """Upscale the first pass and run the second one over it."""
         if state.interrupted:
             return samples
-        self.is_hr_pass = True
-        if shared.opts.save_images_before_highres_fix and self.save_samples():
-            for i in range(len(samples)):
-                processing_infotext.save_sample(
-                    self, i, sd_samplers.sample_to_image(samples, i), suffix="-before-highres-fix"
-                )
         samples = self._upscaled(samples, pixels)
         state.nextjob()
         self.rng = self.new_rng(*samples.shape[2:])
         noise = self.rng.next()
-        skip = shared.opts.CLIP_stop_at_last_layers
         prompts, _ = extra_networks.parse_prompts(self.of_batch(self.all_hr_prompts))
-        c = prompt_parser.encode(self.sd_model, prompts, skip)
-        uc = prompt_parser.encode(self.sd_model, self.of_batch(self.all_hr_negative_prompts), skip)
-        self.sampler = sd_samplers.create_sampler(self.hr_sampler_name or self.sampler_name, self.sd_model)
-        if self.scripts is not None:
-            self.scripts.before_hr(self)
-            self.scripts.process_before_every_sampling(self, x=samples, noise=noise, c=c, uc=uc)
-        steps = self.hr_second_pass_steps or self.steps
-        samples = self.sampler.sample_img2img(self, samples, noise, c, uc, steps=steps)
-        self.is_hr_pass = False
-        return samples
+        c, uc = self.encoded(prompts), self.encoded(self.of_batch(self.all_hr_negative_prompts))
+        self.scripts.before_hr(self)
+        self.scripts.process_before_every_sampling(self, x=samples, noise=noise, c=c, uc=uc)
+        sampler, steps = Sampler(self.sampler_name, self.sd_model), self.hr_second_pass_steps or self.steps
+        return sampler.sample_img2img(self, samples, noise, c, uc, steps)
 
     def _upscaled(self, samples: torch.Tensor, pixels: torch.Tensor | None) -> torch.Tensor:
         """Latents at the target size, scaled as latents or as an image."""
         width, height, scale = self.hr_upscale_to_x, self.hr_upscale_to_y, self.sd_model.scale
-        if self.latent_scale_mode is not None:
-            return torch.nn.functional.interpolate(
-                samples, size=(height // scale, width // scale), **self.latent_scale_mode
-            )
+        mode = shared.latent_upscale_modes.get(self.hr_upscaler or "Latent")
+        if mode is not None:
+            return torch.nn.functional.interpolate(samples, size=(height // scale, width // scale), **mode)
         pixels = sd_samplers.decode_to_pixels(self.sd_model, samples) if pixels is None else pixels
         pictures = [sd_samplers.pixels_to_image(x) for x in pixels]
         resized = [images.resize_image(0, x, width, height, upscaler_name=self.hr_upscaler) for x in pictures]

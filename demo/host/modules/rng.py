@@ -21,31 +21,17 @@ def slerp(fraction: float, low: torch.Tensor, high: torch.Tensor) -> torch.Tenso
 
 
 class ImageRNG:
-    """First call: the latents to start from. Later calls: the fresh noise of ancestral samplers."""
+    """`next()`: the latents to start from. `generators`: the fresh noise of ancestral samplers."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        seeds: list[int],
-        subseeds: list[int] | None = None,
-        subseed_strength: float = 0.0,
-        seed_resize_from_h: int = 0,
-        seed_resize_from_w: int = 0,
+        self, shape: tuple[int, ...], seeds: list[int], subseeds: list[int], subseed_strength: float
     ):
-        self.shape = tuple(int(n) for n in shape)
-        self.seeds, self.subseeds, self.subseed_strength = seeds, subseeds, subseed_strength
+        self.shape, self.subseeds, self.subseed_strength = shape, subseeds, subseed_strength
         self.generators = [generator(seed) for seed in seeds]
-        self.is_first = True
 
-    def first(self) -> torch.Tensor:
+    def next(self) -> torch.Tensor:
         noises = [torch.randn(self.shape, generator=g) for g in self.generators]
-        if self.subseeds and self.subseed_strength:
+        if self.subseed_strength:
             others = [torch.randn(self.shape, generator=generator(s)) for s in self.subseeds]
             noises = [slerp(self.subseed_strength, n, o) for n, o in zip(noises, others, strict=True)]
         return torch.stack(noises).to(devices.device)
-
-    def next(self) -> torch.Tensor:
-        if self.is_first:
-            self.is_first = False
-            return self.first()
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators]).to(devices.device)

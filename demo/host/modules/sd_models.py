@@ -5,120 +5,72 @@ from __future__ import annotations
 import hashlib
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from modules import devices, errors, paths, shared
-from modules.timer import startup_timer
+from modules import devices, errors, script_callbacks, shared
+from modules.paths_internal import models_path
 
-model_dir = "Stable-diffusion"
-model_path = str(Path(paths.models_path) / model_dir)
-SUFFIXES = (".safetensors", ".ckpt")
-
-checkpoints_list: dict[str, CheckpointInfo] = {}
+checkpoints_list: dict[str, CheckpointInfo] = {}  # by title
 checkpoint_aliases: dict[str, CheckpointInfo] = {}
-checkpoints_loaded: dict[Any, Any] = {}
 
 
 class CheckpointInfo:
     """A checkpoint file and the names it goes by."""
 
-    def __init__(self, filename: str):
-        path = Path(filename)
-        self.filename = filename
-        self.name = path.name
-        self.model_name = self.name_for_extra = path.stem
-        self.is_safetensors = path.suffix == ".safetensors"
-        self.hash = self.sha256 = self.shorthash = None
-        self.metadata: dict[str, str] = {}
+    def __init__(self, file: Path):
+        self.filename, self.name = str(file), file.name
+        self.model_name = self.name_for_extra = file.stem
+        self.shorthash: str | None = None
+        self.register()
 
     @property
     def title(self) -> str:
         return f"{self.name} [{self.shorthash}]" if self.shorthash else self.name
 
-    @property
-    def short_title(self) -> str:
-        return f"{self.model_name} [{self.shorthash}]" if self.shorthash else self.model_name
-
-    @property
-    def ids(self) -> list[str]:
-        names = [
-            self.sha256,
-            self.shorthash,
-            self.title,
-            self.short_title,
-            self.name,
-            self.model_name,
-            self.filename,
-        ]
-        return [name for name in names if name]
-
     def register(self) -> None:
         checkpoints_list[self.title] = self
-        for name in self.ids:
+        for name in (self.title, self.name, self.model_name, self.filename):
             checkpoint_aliases[name] = self
 
     def calculate_shorthash(self) -> str:
         if self.shorthash is None:
             checkpoints_list.pop(self.title, None)
-            self.sha256 = hashlib.sha256(Path(self.filename).read_bytes()).hexdigest()
-            self.shorthash = self.sha256[:10]
+            self.shorthash = hashlib.sha256(Path(self.filename).read_bytes()).hexdigest()[:10]
             self.register()
         return self.shorthash
 
 
 def _folders() -> list[Path]:
     extra = shared.cmd_opts.ckpt_dir
-    return [Path(model_path), *([Path(extra)] if extra else [])]
+    return [Path(models_path) / "Stable-diffusion", *([Path(extra)] if extra else [])]
 
 
 def list_models() -> None:
     checkpoints_list.clear()
     checkpoint_aliases.clear()
-    files = [f for folder in _folders() if folder.is_dir() for f in sorted(folder.iterdir())]
-    if shared.cmd_opts.ckpt:
-        files.insert(0, Path(shared.cmd_opts.ckpt).resolve())
-    for file in files:
-        if file.suffix in SUFFIXES and not file.name.endswith(".vae.safetensors") and _config_folder(file):
-            CheckpointInfo(str(file)).register()
+    for file in (f for folder in _folders() for f in sorted(folder.glob("*.safetensors"))):
+        if _config_folder(file) is not None:
+            CheckpointInfo(file)
 
 
-def checkpoint_tiles(use_short: bool = False) -> list[str]:
-    return [info.short_title if use_short else info.title for info in checkpoints_list.values()]
-
-
-def get_closet_checkpoint_match(search_string: str | None) -> CheckpointInfo | None:
-    if not search_string:
-        return None
-    exact = checkpoint_aliases.get(search_string)
-    return exact or next(
-        (i for i in checkpoints_list.values() if search_string.lower() in i.title.lower()), None
-    )
+def _config_folder(checkpoint: Path) -> Path | None:
+    """The diffusers config beside a checkpoint, `<stem>/` or `<stem>-config/`, or the one of `--sd-config`."""
+    given, stem = shared.cmd_opts.sd_config, checkpoint.stem
+    beside = [checkpoint.with_name(name) for name in (stem, f"{stem}-config")]
+    candidates = [Path(given)] if given else beside
+    return next((folder for folder in candidates if (folder / "model_index.json").is_file()), None)
 
 
 def select_checkpoint() -> CheckpointInfo:
     """The checkpoint of the settings, else the first one there is."""
     info = checkpoint_aliases.get(shared.opts.sd_model_checkpoint or "")
-    if info is None:
-        info = next(iter(checkpoints_list.values()), None)
+    info = info or next(iter(checkpoints_list.values()), None)
     if info is None:
         where = ", ".join(map(str, _folders()))
         raise FileNotFoundError(f"No checkpoint with its diffusers config folder found in {where}")
     return info
-
-
-def _config_folder(checkpoint: Path) -> Path | None:
-    """The diffusers config beside a checkpoint: `<stem>/`, `<stem>-config/` or `--sd-config`."""
-    given = shared.cmd_opts.sd_config
-    beside = [
-        checkpoint.with_suffix(""),
-        checkpoint.with_name(f"{checkpoint.stem}-config"),
-        checkpoint.parent / "config",
-    ]
-    candidates = [Path(given)] if given else beside
-    return next((folder for folder in candidates if (folder / "model_index.json").is_file()), None)
 
 
 class WebuiSdModel(torch.nn.Module):
@@ -126,25 +78,18 @@ class WebuiSdModel(torch.nn.Module):
 
     def __init__(self, pipeline: Any, info: CheckpointInfo):
         super().__init__()
-        self.first_stage_model = pipeline.vae
-        self.cond_stage_model = pipeline.text_encoder
-        self.unet = pipeline.unet
-        self.tokenizer = pipeline.tokenizer
+        self.first_stage_model, self.cond_stage_model = pipeline.vae, pipeline.text_encoder
+        self.unet, self.tokenizer = pipeline.unet, pipeline.tokenizer
         self.scheduler_config = dict(pipeline.scheduler.config)
         self.sd_checkpoint_info = info
         self.sd_model_hash = info.calculate_shorthash()
-        self.sd_model_checkpoint = self.filename = info.filename
-        self.cond_stage_key = "txt"
-        self.is_sdxl = self.is_sd2 = self.is_sd3 = False
-        self.is_sd1 = True
+        self.original_weights: dict[str, torch.Tensor] = {}
+        """Of the layers that LoRAs are merged into now, by their path in this module."""
 
     @property
     def model(self) -> Any:
-        return SimpleNamespace(diffusion_model=self.unet, conditioning_key="crossattn")
-
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
+        """A WebUI's UNet is `sd_model.model.diffusion_model`."""
+        return _Wrapped(self.unet)
 
     @property
     def scale(self) -> int:
@@ -164,6 +109,22 @@ class WebuiSdModel(torch.nn.Module):
         mean = self.first_stage_model.encode(pixels * 2 - 1).latent_dist.mean
         return mean * self.first_stage_model.config.scaling_factor
 
+    def encode_prompts(self, prompts: list[str], clip_skip: int) -> torch.Tensor:
+        """Prompts as (b, tokens, width)."""
+        length = self.tokenizer.model_max_length
+        tokens = self.tokenizer(
+            prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        out = self.cond_stage_model(tokens.input_ids.to(self.unet.device), output_hidden_states=True)
+        if clip_skip == 1:
+            return out.last_hidden_state
+        return self.cond_stage_model.text_model.final_layer_norm(out.hidden_states[-clip_skip])
+
+
+class _Wrapped:
+    def __init__(self, unet: torch.nn.Module):
+        self.diffusion_model = unet
+
 
 class SdModelData:
     def __init__(self) -> None:
@@ -174,36 +135,31 @@ class SdModelData:
 
     def get_sd_model(self) -> WebuiSdModel | None:
         """As in a WebUI, asking loads the first time only; what was taken away since is not brought back by it."""
-        if self.sd_model is None and not self.was_loaded_at_least_once:
-            with self.lock:
-                if self.sd_model is None and not self.was_loaded_at_least_once:
-                    load_model()
+        with self.lock:
+            if self.sd_model is None and not self.was_loaded_at_least_once:
+                load_model()
         return self.sd_model
 
-    def set_sd_model(self, model: WebuiSdModel | None, already_loaded: bool = False) -> None:
+    def set_sd_model(self, model: WebuiSdModel | None) -> None:
         self.sd_model = model
         self.loaded_sd_models = [] if model is None else [model]
 
 
 model_data = SdModelData()
+shared.find_model = model_data.get_sd_model
 
 
-def load_model(
-    checkpoint_info: CheckpointInfo | None = None, already_loaded_state_dict: Any = None
-) -> WebuiSdModel:
+def load_model(checkpoint_info: CheckpointInfo | None = None) -> WebuiSdModel:
     """Read a checkpoint into memory, put it on the device and tell the extensions."""
     from diffusers import StableDiffusionPipeline
     from diffusers.utils import logging
 
-    from modules import extra_networks, script_callbacks, sd_vae
-
     info = checkpoint_info or select_checkpoint()
-    config = _config_folder(Path(info.filename))
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it would warn of buffers that every SD 1.x file carries along
     pipeline = StableDiffusionPipeline.from_single_file(
         info.filename,
-        config=str(config),
+        config=str(_config_folder(Path(info.filename))),
         local_files_only=True,
         safety_checker=None,
         feature_extractor=None,
@@ -212,44 +168,21 @@ def load_model(
     pipeline.to(devices.device)
     model = WebuiSdModel(pipeline, info).eval().requires_grad_(False)
     model_data.set_sd_model(model)
-    extra_networks.forget()
     model_data.was_loaded_at_least_once = True
     shared.opts.data["sd_model_checkpoint"] = info.title
-    sd_vae.load_vae(model)
-    startup_timer.record("load model")
     script_callbacks.model_loaded_callback(model)
     print(f"Loaded {info.title}", flush=True)
     return model
 
 
-def reload_model_weights(
-    sd_model: WebuiSdModel | None = None, info: CheckpointInfo | None = None, forced_reload: bool = False
-) -> WebuiSdModel | None:
+def reload_model_weights(forced_reload: bool = False) -> WebuiSdModel:
     """Bring the chosen checkpoint into memory, unless it is there already."""
-    wanted = info or select_checkpoint()
-    loaded = model_data.sd_model
-    if loaded is not None and loaded.filename == wanted.filename and not forced_reload:
-        send_model_to_device(loaded)
+    wanted, loaded = select_checkpoint(), model_data.sd_model
+    if loaded is not None and loaded.sd_checkpoint_info is wanted and not forced_reload:
         return loaded
-    if loaded is not None:
-        unload_model_weights()
+    model_data.set_sd_model(None)
+    devices.torch_gc()
     return load_model(wanted)
-
-
-def unload_model_weights(sd_model: WebuiSdModel | None = None, info: CheckpointInfo | None = None) -> None:
-    """As in a WebUI, unloading only moves the weights to the CPU."""
-    if model_data.sd_model is not None:
-        send_model_to_cpu(model_data.sd_model)
-    devices.torch_gc()
-
-
-def send_model_to_cpu(m: WebuiSdModel) -> None:
-    m.to(devices.cpu)
-    devices.torch_gc()
-
-
-def send_model_to_device(m: WebuiSdModel) -> None:
-    m.to(devices.device)
 
 
 def send_model_to_trash(m: WebuiSdModel) -> None:

@@ -5,14 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
-
-
-class PromptStyle(NamedTuple):
-    name: str
-    prompt: str
-    negative_prompt: str
-    path: str | None = None
 
 
 def merge_prompts(style_prompt: str, prompt: str) -> str:
@@ -24,33 +16,19 @@ def merge_prompts(style_prompt: str, prompt: str) -> str:
 
 class StyleDatabase:
     def __init__(self, path: str):
-        self.path = path
-        self.styles: dict[str, PromptStyle] = {}
-        self.reload()
+        self.styles: dict[str, dict[str, str]] = {}
+        if Path(path).is_file():
+            with Path(path).open(encoding="utf-8-sig", newline="") as file:
+                self.styles = {row["name"]: row for row in csv.DictReader(file, skipinitialspace=True)}
 
-    def reload(self) -> None:
-        self.styles.clear()
-        if not Path(self.path).is_file():
-            return
-        with Path(self.path).open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file, skipinitialspace=True):
-                style = PromptStyle(
-                    row["name"], row.get("prompt") or "", row.get("negative_prompt") or "", self.path
-                )
-                self.styles[style.name] = style
-
-    def _chosen(self, names: Iterable[str]) -> list[PromptStyle]:
-        return [self.styles[name] for name in names if name in self.styles]
-
-    def get_style_prompts(self, names: Iterable[str]) -> list[str]:
-        return [style.prompt for style in self._chosen(names)]
+    def _applied(self, column: str, prompt: str, names: Iterable[str]) -> str:
+        for name in names:
+            style = self.styles.get(name, {}).get(column)
+            prompt = merge_prompts(style, prompt) if style else prompt
+        return prompt.strip()
 
     def apply_styles_to_prompt(self, prompt: str, names: Iterable[str]) -> str:
-        for style in self._chosen(names):
-            prompt = merge_prompts(style.prompt, prompt) if style.prompt else prompt
-        return prompt.strip()
+        return self._applied("prompt", prompt, names)
 
     def apply_negative_styles_to_prompt(self, prompt: str, names: Iterable[str]) -> str:
-        for style in self._chosen(names):
-            prompt = merge_prompts(style.negative_prompt, prompt) if style.negative_prompt else prompt
-        return prompt.strip()
+        return self._applied("negative_prompt", prompt, names)

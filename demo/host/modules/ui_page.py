@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import gradio as gr
 
-from modules import extensions, paths, scripts, shared
+from modules import extensions, scripts, shared
+from modules.paths_internal import data_path, script_path
+
+PAGE = Path(script_path) / "page"
 
 
-def _webpath(file: str) -> str:
+def _webpath(file: str | Path) -> str:
     return f"file={file}?{Path(file).stat().st_mtime}"
 
 
 def head() -> str:
-    own = str(Path(paths.script_path) / "page" / "script.js")
-    files = [own, *(file.path for file in scripts.list_scripts("javascript", ".js"))]
-    modules = [file.path for file in scripts.list_scripts("javascript", ".mjs")]
+    files = [PAGE / "script.js", *(file.path for file in scripts.list_scripts("javascript", ".js"))]
+    styles = [
+        PAGE / "style.css",
+        *(Path(extension.path) / "style.css" for extension in extensions.extensions),
+    ]
     tags = [f'<script type="text/javascript" src="{_webpath(file)}"></script>' for file in files]
-    tags += [f'<script type="module" src="{_webpath(file)}"></script>' for file in modules]
-    styles = [str(Path(paths.script_path) / "page" / "style.css"), *scripts.list_files_with_name("style.css")]
-    tags += [f'<link rel="stylesheet" property="stylesheet" href="{_webpath(file)}">' for file in styles]
+    tags += [f'<link rel="stylesheet" href="{_webpath(file)}">' for file in styles if file.is_file()]
     return "\n".join(tags)
 
 
 def served_folders() -> list[str]:
     """Folders the page may ask files of."""
-    opts = shared.opts
-    outputs = [value for key, value in opts.data.items() if key.startswith("outdir_") and value]
-    return [paths.script_path, paths.data_path, *(ext.path for ext in extensions.active()), *outputs]
+    outputs = [value for key, value in shared.opts.data.items() if key.startswith("outdir_") and value]
+    return [script_path, data_path, *(extension.path for extension in extensions.extensions), *outputs]
 
 
 def put_head_into_page() -> None:
@@ -46,8 +47,3 @@ def put_head_into_page() -> None:
         return page
 
     templates.TemplateResponse = response
-
-
-def footer() -> str:
-    text = "A small WebUI for trying and testing extensions. Not a replacement for a real one."
-    return f"<div class='footer'>{html.escape(text)}</div>"

@@ -1,82 +1,33 @@
 // What a WebUI's page offers to the scripts of extensions. The names are the contract; everything else is the demo's.
 
 var opts = {};
-var uiUpdateCallbacks = [];
-var uiAfterUpdateCallbacks = [];
 var uiLoadedCallbacks = [];
-var uiTabChangeCallbacks = [];
-var optionsChangedCallbacks = [];
-var optionsAvailableCallbacks = [];
 
 function gradioApp() {
     const app = document.querySelector('gradio-app');
     if (!app) return document;
     app.getElementById = (id) => document.getElementById(id);
-    return app.shadowRoot || app;
+    return app;
 }
 
-function get_uiCurrentTab() {
-    return gradioApp().querySelector('#tabs > .tab-nav > button.selected');
-}
-
-function get_uiCurrentTabContent() {
-    return gradioApp().querySelector('#tabs > .tabitem[id^=tab_]:not([style*="display: none"])');
-}
-
-function onUiUpdate(callback) { uiUpdateCallbacks.push(callback); }
-function onAfterUiUpdate(callback) { uiAfterUpdateCallbacks.push(callback); }
 function onUiLoaded(callback) { uiLoadedCallbacks.push(callback); }
-function onUiTabChange(callback) { uiTabChangeCallbacks.push(callback); }
-function onOptionsChanged(callback) { optionsChangedCallbacks.push(callback); }
-function onOptionsAvailable(callback) {
-    if (Object.keys(opts).length) callback();
-    else optionsAvailableCallbacks.push(callback);
-}
-
-function executeCallbacks(queue, arg) {
-    for (const callback of queue) {
-        try {
-            callback(arg);
-        } catch (e) {
-            console.error('error running callback', callback, e);
-        }
-    }
-}
-
-// ---- noticing what the page does
-
-let loaded = false;
-let currentTab = null;
-let afterUpdate = null;
-let optionsText = null;
-
-function readOptions() {
-    const text = gradioApp().querySelector('#settings_json textarea')?.value;
-    if (!text || text === optionsText) return;
-    optionsText = text;
-    Object.assign(opts, JSON.parse(text));
-    executeCallbacks(optionsAvailableCallbacks.splice(0));
-    executeCallbacks(optionsChangedCallbacks);
-}
-
-function pageChanged(records) {
-    if (!loaded && gradioApp().querySelector('#txt2img_prompt')) {
-        loaded = true;
-        executeCallbacks(uiLoadedCallbacks);
-    }
-    executeCallbacks(uiUpdateCallbacks, records);
-    clearTimeout(afterUpdate);
-    afterUpdate = setTimeout(() => executeCallbacks(uiAfterUpdateCallbacks), 200);
-    const tab = get_uiCurrentTab();
-    if (tab && tab !== currentTab) {
-        currentTab = tab;
-        executeCallbacks(uiTabChangeCallbacks);
-    }
-}
 
 document.addEventListener('DOMContentLoaded', () => {
-    new MutationObserver(pageChanged).observe(gradioApp(), {childList: true, subtree: true});
-    setInterval(readOptions, 250);  // a textarea's value changes without a mutation
+    new MutationObserver((_, observer) => {
+        if (!gradioApp().querySelector('#txt2img_prompt')) return;
+        observer.disconnect();
+        for (const callback of uiLoadedCallbacks) {
+            try {
+                callback();
+            } catch (e) {
+                console.error('error running callback', callback, e);
+            }
+        }
+    }).observe(gradioApp(), {childList: true, subtree: true});
+    setInterval(() => {  // a textarea's value changes without a mutation
+        const text = gradioApp().querySelector('#settings_json textarea')?.value;
+        if (text) Object.assign(opts, JSON.parse(text));
+    }, 250);
 });
 
 // ---- galleries
@@ -84,10 +35,6 @@ document.addEventListener('DOMContentLoaded', () => {
 function all_gallery_buttons() {
     const all = gradioApp().querySelectorAll('div[id$=_gallery] .thumbnails > .thumbnail-item.thumbnail-small');
     return Array.from(all).filter((button) => button.offsetParent);
-}
-
-function selected_gallery_button() {
-    return all_gallery_buttons().find((button) => button.classList.contains('selected')) ?? null;
 }
 
 function selected_gallery_index() {
@@ -120,18 +67,8 @@ function switch_to_extras() { return switch_to_tab(2, arguments); }
 
 // ---- generating
 
-function randomId() {
-    return `task(${crypto.getRandomValues(new Uint32Array(3)).join('')})`;
-}
-
-function request(url, data, handler, errorHandler) {
-    fetch(url, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(data)})
-        .then((response) => response.ok ? response.json() : Promise.reject(response.status))
-        .then(handler).catch(errorHandler);
-}
-
 // A bar above `container` and previews over `gallery` until the task is over; then both go and `atEnd` is called.
-function requestProgress(id_task, container, gallery, atEnd, onProgress, inactivityTimeout = 40) {
+function showProgress(id, container, gallery, atEnd) {
     const started = Date.now();
     const outer = document.createElement('div');
     const bar = document.createElement('div');
@@ -148,13 +85,13 @@ function requestProgress(id_task, container, gallery, atEnd, onProgress, inactiv
     }
 
     function show(answer) {
-        const idle = (Date.now() - started) / 1000 > inactivityTimeout;
-        if (answer.completed || (!answer.active && (wasActive || (idle && !answer.queued)))) return end();
+        const late = Date.now() - started > 40000;
+        if (answer.completed || (!answer.active && (wasActive || (late && !answer.queued)))) return end();
         wasActive = wasActive || answer.active;
         const percent = Math.round((answer.progress || 0) * 100);
         bar.style.width = `${percent}%`;
         bar.textContent = percent ? `${percent}%` : (answer.textinfo || '');
-        if (answer.live_preview && gallery) {
+        if (answer.live_preview) {
             preview = preview || gallery.insertBefore(document.createElement('div'), gallery.firstElementChild);
             preview.className = 'livePreview';
             const image = new Image();
@@ -162,34 +99,28 @@ function requestProgress(id_task, container, gallery, atEnd, onProgress, inactiv
             preview.replaceChildren(image);
             previewId = answer.id_live_preview;
         }
-        if (onProgress) onProgress(answer);
         setTimeout(ask, opts.live_preview_refresh_period || 500);
     }
 
     function ask() {
-        request('./internal/progress', {id_task: id_task, id_live_preview: previewId}, show, end);
+        const body = JSON.stringify({id_task: id, id_live_preview: previewId});
+        fetch('./internal/progress', {method: 'POST', headers: {'Content-Type': 'application/json'}, body})
+            .then((response) => response.ok ? response.json() : Promise.reject(response.status))
+            .then(show).catch(end);
     }
     ask();
 }
 
-function showSubmitButtons(tab, show) {
-    for (const name of ['interrupt', 'skip']) {
-        const button = gradioApp().querySelector(`#${tab}_${name}`);
-        if (button) button.style.display = show ? 'none' : 'block';
-    }
-}
-
 function startTask(tab, args) {
-    showSubmitButtons(tab, false);
-    const id = randomId();
     const find = (name) => gradioApp().querySelector(`#${tab}_${name}`);
-    requestProgress(id, find('gallery_container'), find('gallery'), () => showSubmitButtons(tab, true));
-    const values = Array.from(args);
-    values[0] = id;
-    return values;
+    const show = (name, wanted) => { if (find(name)) find(name).style.display = wanted ? 'block' : 'none'; };
+    const running = (wanted) => { show('interrupt', wanted); show('skip', wanted); };
+    const id = `task(${crypto.getRandomValues(new Uint32Array(3)).join('')})`;
+    running(true);
+    showProgress(id, find('gallery_container'), find('gallery'), () => running(false));
+    return [id, ...Array.from(args).slice(1)];
 }
 
-function submit() { return startTask('txt2img', arguments); }
 function submit_txt2img() { return startTask('txt2img', arguments); }
 function submit_img2img() { return startTask('img2img', arguments); }
 function submit_extras() { return startTask('extras', arguments); }
@@ -199,12 +130,6 @@ function submit_txt2img_upscale() {
     values[2] = index;
     return values;
 }
-
-document.addEventListener('keydown', (e) => {
-    if (e.key !== 'Enter' || !(e.ctrlKey || e.metaKey)) return;
-    get_uiCurrentTabContent()?.querySelector('button[id$=_generate]')?.click();
-    e.preventDefault();
-});
 
 // ---- Reload UI
 

@@ -10,16 +10,12 @@ from modules import images, scripts_postprocessing, shared
 
 class ScriptPostprocessingUpscale(scripts_postprocessing.ScriptPostprocessing):
     name = "Upscale"
-    order = 1000
 
     def ui(self) -> dict[str, Any]:
-        with gr.Row():
-            enabled = gr.Checkbox(False, label="Upscale", elem_id="extras_upscale_enabled")
-            scale = gr.Slider(
-                1.0, 4.0, value=2.0, step=0.5, label="Resize", elem_id="extras_upscaling_resize"
-            )
-            names = [upscaler.name for upscaler in shared.sd_upscalers]
-            upscaler = gr.Dropdown(names, value="Lanczos", label="Upscaler 1", elem_id="extras_upscaler_1")
+        names = [upscaler.name for upscaler in shared.sd_upscalers]
+        enabled = gr.Checkbox(False, label="Upscale", elem_id="extras_upscale_enabled")
+        scale = gr.Slider(1.0, 4.0, value=2.0, step=0.5, label="Resize", elem_id="extras_upscaling_resize")
+        upscaler = gr.Dropdown(names, value="Lanczos", label="Upscaler 1", elem_id="extras_upscaler_1")
         return {"upscale_enabled": enabled, "upscale_by": scale, "upscaler_1_name": upscaler}
 
     def process(
@@ -27,11 +23,10 @@ class ScriptPostprocessingUpscale(scripts_postprocessing.ScriptPostprocessing):
         pp: scripts_postprocessing.PostprocessedImage,
         upscale_enabled: bool = False,
         upscale_by: float = 2.0,
-        upscaler_1_name: str = "None",
+        upscaler_1_name: str = "Lanczos",
     ) -> None:
-        if not upscale_enabled or upscaler_1_name in (None, "None") or upscale_by == 1:
+        if not upscale_enabled or upscale_by == 1:
             return
         width, height = (int(n * upscale_by) for n in pp.image.size)
         pp.image = images.resize_image(0, pp.image, width, height, upscaler_name=upscaler_1_name)
-        pp.info["Postprocess upscale by"] = upscale_by
-        pp.info["Postprocess upscaler"] = upscaler_1_name
+        pp.info |= {"Postprocess upscale by": upscale_by, "Postprocess upscaler": upscaler_1_name}

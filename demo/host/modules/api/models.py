@@ -1,4 +1,4 @@
-"""The API's requests, derived from the processing classes, and the description of scripts."""
+"""The API's requests, derived from the processing classes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from pydantic import BaseModel, create_model
 
 from modules import processing
 
-NOT_ASKED = {
-    *("sd_model", "outpath_samples", "outpath_grids", "extra_generation_params", "overlay_images"),
-    *("firstpass_image", "sampler_index"),
-}
+NOT_ASKED = {"sd_model", "outpath_samples", "outpath_grids", "extra_generation_params", "firstpass_image"}
 EXTRA_FIELDS: dict[str, tuple[Any, Any]] = {
     "sampler_index": (str, "Euler"),
     "script_name": (str | None, None),
@@ -23,64 +20,44 @@ EXTRA_FIELDS: dict[str, tuple[Any, Any]] = {
     "alwayson_scripts": (dict, {}),
     "infotext": (str | None, None),
 }
+IMAGE_FIELDS: dict[str, tuple[Any, Any]] = {
+    "init_images": (list | None, None),
+    "mask": (str | None, None),
+    "include_init_images": (bool, False),
+}
 
 
 def _request(name: str, cls: type, **more: tuple[Any, Any]) -> type[BaseModel]:
     hints = typing.get_type_hints(cls)
-    fields: dict[str, tuple[Any, Any]] = {}
-    for item in dataclasses.fields(cls):
-        if item.init and item.name not in NOT_ASKED and not item.name.startswith("_"):
-            fields[item.name] = (hints[item.name] | None, item.default)
-    return create_model(name, __base__=BaseModel, **{**fields, **EXTRA_FIELDS, **more})  # type: ignore[call-overload]
+    asked = [item for item in dataclasses.fields(cls) if item.init and item.name not in NOT_ASKED]
+    fields = {item.name: (hints[item.name] | None, item.default) for item in asked}
+    return create_model(name, **{**fields, **EXTRA_FIELDS, **more})  # type: ignore[call-overload]
 
 
-StableDiffusionTxt2ImgProcessingAPI = _request(
-    "StableDiffusionProcessingTxt2Img", processing.StableDiffusionProcessingTxt2Img
-)
-StableDiffusionImg2ImgProcessingAPI = _request(
-    "StableDiffusionProcessingImg2Img",
-    processing.StableDiffusionProcessingImg2Img,
-    init_images=(list | None, None),
-    mask=(str | None, None),
-    include_init_images=(bool, False),
-)
+Txt2ImgRequest = _request("Txt2ImgRequest", processing.StableDiffusionProcessingTxt2Img)
+Img2ImgRequest = _request("Img2ImgRequest", processing.StableDiffusionProcessingImg2Img, **IMAGE_FIELDS)
 
 
 class ExtrasSingleImageRequest(BaseModel):
     image: str = ""
     upscaling_resize: float = 2
-    upscaler_1: str = "None"
+    upscaler_1: str = "Lanczos"
 
 
 class PNGInfoRequest(BaseModel):
     image: str
 
 
-class ScriptArg(BaseModel):
-    label: str | None = None
-    value: Any = None
-    minimum: Any = None
-    maximum: Any = None
-    step: Any = None
-    choices: list[Any] | None = None
+def script_info(script: Any) -> dict[str, Any]:
+    """A script and its arguments, as the API tells of them."""
+    info = {"name": script.name, "is_alwayson": script.alwayson, "is_img2img": script.is_img2img}
+    return {**info, "args": [_argument(control) for control in script.controls]}
 
 
-class ScriptInfo(BaseModel):
-    name: str | None = None
-    is_alwayson: bool | None = None
-    is_img2img: bool | None = None
-    args: list[ScriptArg]
-
-
-def script_info(script: Any, controls: list[Any]) -> ScriptInfo:
-    args = []
-    for control in controls:
-        choices = getattr(control, "choices", None)
-        given = {
-            name: getattr(control, name, None) for name in ("label", "value", "minimum", "maximum", "step")
-        }
-        given["value"] = None if callable(given["value"]) else given["value"]
-        args.append(
-            ScriptArg(**given, choices=choices and [c[0] if isinstance(c, tuple) else c for c in choices])
-        )
-    return ScriptInfo(name=script.name, is_alwayson=script.alwayson, is_img2img=script.is_img2img, args=args)
+def _argument(control: Any) -> dict[str, Any]:
+    names = ("label", "value", "minimum", "maximum", "step")
+    choices = getattr(control, "choices", None)
+    return {
+        **{name: getattr(control, name, None) for name in names},
+        "choices": choices and [c[0] if isinstance(c, tuple) else c for c in choices],
+    }
