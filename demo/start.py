@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -57,9 +56,9 @@ def prepare(flags: list[str]) -> None:
     missing = [word for flag, value in defaults.items() if flag not in given for word in (flag, str(value))]
     # What the host calls itself in its usage and errors is what a person typed.
     sys.argv = ["demo", *missing, "--extension", str(ROOT), *flags]
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--data-dir", type=Path)
-    _first_start(parser.parse_known_args(sys.argv[1:])[0].data_dir)
+    from modules import cmd_args
+
+    _first_start(Path(cmd_args.parse().data_dir))
 
 
 def scorer() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 import traceback
 from pathlib import Path
@@ -27,8 +26,6 @@ from modules.api.api import Api
 from modules.call_queue import queue_lock
 from modules.initialize import initialize_settings
 
-FIRST_PORT = 7860
-
 
 def initialize() -> None:
     """Settings and scripts; the checkpoint is read meanwhile."""
@@ -44,24 +41,7 @@ def load_extensions() -> None:
     scripts.load_scripts()
 
 
-def free_port() -> int:
-    """The port asked for, else the first free one; without one nothing is loaded at all."""
-    asked, name = shared.cmd_opts.port, shared.cmd_opts.server_name
-    for port in range(FIRST_PORT, FIRST_PORT + 100) if asked is None else [asked]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((name, port))
-            except (OSError, OverflowError):
-                continue
-            return port
-    first = f"no free port from {FIRST_PORT} on"
-    problem = first if asked is None else f"port {asked} cannot be used or is taken"
-    raise SystemExit(f"{problem}; choose one with --port")
-
-
-def run() -> None:
-    port = free_port()
+def run(port: int) -> None:
     try:
         initialize()
         serve(port)

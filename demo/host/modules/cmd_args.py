@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from pathlib import Path
 
 from modules import errors, extensions
@@ -31,6 +32,7 @@ flag("--use-cpu", nargs="+", default=[], help="use the CPU for these modules; `a
 flag("--hide-ui-dir-config", action="store_true", help="hide folders from the UI")
 
 
+@cache  # since an extension can add its flags only once
 def parse() -> argparse.Namespace:
     """Every flag, once the extensions have added theirs (preload.py)."""
     known, _ = parser.parse_known_args()
