@@ -11,8 +11,10 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.hosting import demo_host, host_url, random_checkpoint  # noqa: F401  # fixtures for everyone
+from tests.hosting import client_of_host, demo_host, random_checkpoint  # noqa: F401  # fixtures for everyone
 
+WEBUIS = ("started_webui", "training_webui", "demo_host", "client_of_host")
+"""The fixtures that start a WebUI for as many tests as want one."""
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 # A busy machine is slow; that is no failure of what is tested.
@@ -25,12 +27,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--host", action="store_true", help="run the scenarios against the WebUI at $WEBUI_URL")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=_rank)  # what takes longest alone must not be what is left at the end
     asked_for = config.getoption("-m")
     for item in items:
         for marker, reason in _missing(config).items():
             if item.get_closest_marker(marker) and marker not in asked_for:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _webui(item: pytest.Item) -> str | None:
+    wanted = [name for name in WEBUIS if name in item.fixturenames]
+    return wanted[0].replace("client_of_host", "demo_host") if wanted else None
+
+
+def _group(item: pytest.Item) -> str:
+    """What one worker does in a row: the tests of one WebUI, else those of one file, for what they share."""
+    return _webui(item) or f"{item.path.parent.name}/{item.path.stem}"
+
+
+def _rank(item: pytest.Item) -> int:
+    """WebUIs first, then what starts processes and trains, then the rest."""
+    if _webui(item) or "chromium" in item.fixturenames:
+        return 0
+    return (
+        1 if item.path.parent.name in ("demo_host", "jobs", "reward_training", "refl", "cli", "hosts") else 2
+    )
 
 
 def _missing(config: pytest.Config) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A WebUI to test against: the demo host in a process of its own, or the one at $WEBUI_URL.
 
-Other tests use the fixture `host_url` (any WebUI) or `demo_host` (the demo's own, with its folders), both in conftest.
+Other tests use the fixture `client_of_host` (any WebUI) or `demo_host` (the demo's own, with its folders).
 """
 
 from __future__ import annotations
@@ -186,14 +186,25 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("checkpoints")).parent
 
 
+CREDENTIALS = ("someone", "secret")
+STYLES = "name,prompt,negative_prompt\nround,a circle of {prompt},square\nold,in oil,\n"
+
+
 @pytest.fixture(scope="session")
 def demo_host(tmp_path_factory: pytest.TempPathFactory, random_checkpoint: Path) -> Iterator[RunningHost]:
-    """A demo host with the hook recorder in it, for as many tests as want one."""
-    with running_host(tmp_path_factory.mktemp("webui"), random_checkpoint, [RECORDER]) as host:
+    """A demo host with the hook recorder in it, credentials, styles and a LoRA, for as many tests as want one."""
+    from tests.demo_host.checkpoint import write_lora
+
+    data = tmp_path_factory.mktemp("webui")
+    (data / "styles.csv").write_text(STYLES, encoding="utf-8")
+    write_lora(data / "models" / "Lora" / "strong.safetensors")
+    with running_host(data, random_checkpoint, [RECORDER], ["--api-auth", ":".join(CREDENTIALS)]) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
-def host_url(request: pytest.FixtureRequest) -> str:
-    """The WebUI the scenarios run against: $WEBUI_URL, else a demo host."""
-    return os.environ.get("WEBUI_URL") or request.getfixturevalue("demo_host").url
+def client_of_host(request: pytest.FixtureRequest) -> Client:
+    """Speak to the WebUI at $WEBUI_URL, else to the demo host."""
+    if "WEBUI_URL" in os.environ:
+        return Client(os.environ["WEBUI_URL"])
+    return Client(request.getfixturevalue("demo_host").url, CREDENTIALS)

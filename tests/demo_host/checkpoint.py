@@ -101,3 +101,21 @@ def _write_configs(folder: Path, parts) -> None:
         path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def write_lora(path: Path) -> None:
+    """A rank-2 LoRA in kohya's names for two layers of the random UNet and one of its text encoder."""
+    generator = torch.Generator().manual_seed(3)
+    shapes = {
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k": (32, 32),
+        "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q": (64, 64),
+        "lora_te_text_model_encoder_layers_0_mlp_fc1": (64, 32),
+        "lora_unet_no_such_layer": (8, 8),
+    }
+    weights = {}
+    for name, (rows, columns) in shapes.items():
+        weights[f"{name}.lora_down.weight"] = torch.randn(2, columns, generator=generator)
+        weights[f"{name}.lora_up.weight"] = torch.randn(rows, 2, generator=generator)
+        weights[f"{name}.alpha"] = torch.tensor(2.0)
+    path.parent.mkdir(parents=True)
+    save_file(weights, path)

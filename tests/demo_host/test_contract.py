@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops
 
-from tests.hosting import Client, decoded, encoded
+from tests.hosting import decoded, encoded
 
 RECORD = "Hook recorder"
 ONE_IMAGE = [
@@ -35,8 +35,8 @@ BATCH = [
 
 
 @pytest.fixture(scope="module")
-def client(host_url):
-    client = Client(host_url)
+def client(client_of_host):
+    client = client_of_host
     # A fresh AUTOMATIC1111 takes back only what has been set once: these are the defaults.
     defaults = {
         "samples_format": "png",

@@ -9,16 +9,15 @@ import shutil
 import pytest
 from PIL import Image
 
-from tests.hosting import RECORDER, running_host
+from tests.hosting import CREDENTIALS, Client
 
 pytestmark = pytest.mark.browser
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory, random_checkpoint):
-    with running_host(tmp_path_factory.mktemp("webui"), random_checkpoint, [RECORDER]) as host:
-        yield host
+@pytest.fixture
+def host(demo_host):
+    return demo_host
 
 
 @pytest.fixture
@@ -164,5 +163,8 @@ def test_settings_are_applied_and_reload_ui_brings_the_page_back(page, host):
     page.wait_for_selector("#settings_result >> text=1 settings changed: hook_recorder_option")
     assert re.search(r'"hook_recorder_option": "another"', (host.data / "config.json").read_text())
     page.click("#settings_restart_gradio")
-    page.wait_for_function("window.hookRecorder?.loaded && opts.hook_recorder_option === 'another'", timeout=60000)
+    page.wait_for_function(
+        "window.hookRecorder?.loaded && opts.hook_recorder_option === 'another'", timeout=60000
+    )
     page.wait_for_selector("#txt2img_prompt textarea")
+    Client(host.url, CREDENTIALS).post("/sdapi/v1/options", hook_recorder_option="as it was")

@@ -9,9 +9,10 @@ import pytest
 from demo import start
 from demo.training import QUICK, REWARD, WITNESS
 from demo.world import grammar
+from demo.world.configs import NAME
+from imagereward_ext.hosts import Checkpoint
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.settings import schema
-from tests.hosting import ROOT, Client, running_host
 
 
 @pytest.fixture
@@ -34,21 +35,29 @@ def test_later_starts_change_nothing(data):
     assert json.loads((data / "ui-config.json").read_text()) == {}
 
 
-def test_the_refl_tab_begins_with_a_training_of_the_demos_size(data):
-    pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
-    pytest.importorskip("diffusers", reason="the demo host draws with diffusers")
-    with running_host(data, start.MODELS, [ROOT]) as host:
-        parts = [part["props"] for part in Client(host.url).get("/config")["components"]]
-    found = {part["elem_id"]: part["value"] for part in parts if part.get("elem_id") and "value" in part}
+def test_the_refl_tab_begins_with_a_training_of_the_demos_size(data, tmp_path):
+    """The host fills controls in by their labels: each of ours is the label of the field that is meant."""
+    gr = pytest.importorskip("gradio")
+    from imagereward_ext.webui.refl_tab import tab
+    from imagereward_ext.webui.refl_tab.training import Training
+    from tests.webui.services import make_service
+
+    service = make_service(tmp_path)
+    service.host.checkpoint = lambda: Checkpoint(start.MODELS / f"{NAME}.safetensors")
+    service.host.options |= json.loads((data / "config.json").read_text())
+    with gr.Blocks() as blocks:
+        tab.build(service, Training(service, tmp_path / "locks")).render()
+    parts = {part.elem_id: part for part in blocks.blocks.values() if getattr(part, "elem_id", None)}
+    given = json.loads((data / "ui-config.json").read_text())
 
     def field(name):
-        return found[f"imagereward-refl-{name}"]
+        return given[f"imagereward_refl/{parts[f'imagereward-refl-{name}'].label}/value"]
 
     for name in schema(TrainingConfig):
         if name in QUICK and name != "cpu":  # which the host decides
             assert field(name) == QUICK[name], name
     assert (field("prompt_source"), field("prompt_file")) == ("from a file", start.PROMPTS)
-    assert (field("scorers"), field("judge")) == ([REWARD], WITNESS)
+    assert (parts["imagereward-refl-scorers"].value, field("judge")) == ([REWARD], WITNESS)
     assert field("compare") == start.REFL["Prompts to compare before and after"]
     assert field("compare_guidance") == start.REFL["Guidance of the comparison"]
 

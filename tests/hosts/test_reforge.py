@@ -70,13 +70,10 @@ assert images.result == "for somebody who waits"
 """
 
 
-@pytest.mark.parametrize(
-    "what", [REFUSE, FORGET], ids=["a refusal reaches the page", "no task keeps the checkpoint"]
-)
-def test_the_one_thread_of_reforge(tmp_path, what):
+def test_the_one_thread_of_reforge_hands_refusals_on_and_keeps_no_checkpoint(tmp_path):
     pytest.importorskip("gradio", minversion="4.0", reason="the demo host speaks gradio 4")
     pytest.importorskip("diffusers", reason="the demo host draws with diffusers")
-    code = THREAD.format(root=str(ROOT), host=str(ROOT / "demo" / "host")) + what
+    code = THREAD.format(root=str(ROOT), host=str(ROOT / "demo" / "host")) + REFUSE + FORGET
     run = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
     )

@@ -72,6 +72,15 @@ def started_webui(
         yield WebUI(host.url, tmp_path_factory.mktemp("outputs"), scorers, host)
 
 
+@pytest.fixture(scope="session")
+def training_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
+    """A WebUI in which a training takes seconds."""
+    from tests.webui.training_world import training_host
+
+    with training_host(tmp_path_factory) as host:
+        yield host
+
+
 def write_scorers(folder: Path) -> Path:
     """Write the two small scorers of these scenarios."""
     make_tiny_scorer_folder(folder / "tiny", label="ImageReward")

@@ -30,10 +30,9 @@ SETTLED = """() => scrollY === 0 && [...document.images].every(
 """Whether every picture in sight is there."""
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
-    with training_host(tmp_path_factory) as host:
-        yield host
+@pytest.fixture
+def host(training_webui: RunningHost) -> RunningHost:
+    return training_webui
 
 
 @pytest.fixture

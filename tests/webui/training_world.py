@@ -15,7 +15,7 @@ from imagereward_ext.webui.refl_tab import form
 from tests.hosting import ROOT, Client, RunningHost, running_host
 from tests.tiny import make_tiny_scorer_folder
 
-OURS = ("watched", "nicer", "victim", "gone", "early", "late", "refl-1")
+OURS = ("watched", "nicer", "victim", "gone", "early", "late", "refl-1", "shown")
 """The runs of these tests: an earlier round may have left them in a host that is not ours."""
 
 CHECKPOINT = os.environ.get("WEBUI_CHECKPOINT", form.LOADED)
