@@ -1,4 +1,4 @@
-"""The flags of the host. Those of a WebUI keep their names; `--extension` and `--sd-config` are ours."""
+"""The flags of the host. Those of a WebUI keep their names; `--extension` is ours."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from functools import cache
 from pathlib import Path
 
 from modules import errors, extensions
-from modules.paths_internal import data_path, folder, models_path
+from modules.paths_internal import data_path, folder
 
 IN_DATA = Path(data_path)
 
 parser = argparse.ArgumentParser(description="A small WebUI for trying and testing extensions")
 flag = parser.add_argument
 flag("--data-dir", type=folder, default=data_path, help="settings, outputs and models live here")
-flag("--models-dir", type=folder, default=models_path, help="folder with Stable-diffusion/ and Lora/")
 flag("--ckpt-dir", type=folder, help="one more folder with checkpoints")
 flag("--lora-dir", type=folder, help="folder with LoRA files (default: <models>/Lora)")
-flag("--sd-config", type=folder, help="diffusers config folder, if it is not found by itself")
 flag("--extension", type=folder, action="append", default=[], help="load this extension (repeatable)")
 flag("--ui-settings-file", default=str(IN_DATA / "config.json"), help="where the settings are kept")
 flag("--ui-config-file", default=str(IN_DATA / "ui-config.json"), help="values the controls begin with")
@@ -27,7 +25,6 @@ flag("--server-name", default="127.0.0.1", help="address to listen on")
 flag("--api", action="store_true", help="serve /sdapi/v1 (the demo always does)")
 flag("--api-auth", help="user:password[,user:password] asked for by the API")
 flag("--skip-install", action="store_true", help="do not run the install.py of the extensions")
-flag("--device-id", help="CUDA device to use")
 flag("--use-cpu", nargs="+", default=[], help="use the CPU for these modules; `all` for everything")
 flag("--hide-ui-dir-config", action="store_true", help="hide folders from the UI")
 

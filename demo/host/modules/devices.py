@@ -8,14 +8,7 @@ import torch
 
 from modules.shared import cmd_opts
 
-
-def get_optimal_device_name() -> str:
-    if torch.cuda.is_available() and "all" not in cmd_opts.use_cpu:
-        return f"cuda:{cmd_opts.device_id}" if cmd_opts.device_id is not None else "cuda"
-    return "cpu"
-
-
-device = torch.device(get_optimal_device_name())
+device = torch.device("cuda" if torch.cuda.is_available() and "all" not in cmd_opts.use_cpu else "cpu")
 
 
 def torch_gc() -> None:

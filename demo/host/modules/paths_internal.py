@@ -13,9 +13,8 @@ def folder(text: str) -> str:
 script_path = str(Path(__file__).resolve().parents[1])
 _early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
 _early.add_argument("--data-dir", type=folder, default=str(Path(script_path) / "data"))
-_early.add_argument("--models-dir", type=folder)
 _known, _ = _early.parse_known_args()
 
 data_path: str = _known.data_dir
-models_path: str = _known.models_dir or str(Path(data_path) / "models")
+models_path = str(Path(data_path) / "models")
 default_output_dir = str(Path(data_path) / "outputs")

@@ -19,7 +19,6 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
     resize_mode: int = 0
     mask: Any = None
     mask_blur: int = 4
-    inpainting_mask_invert: int = 0
 
     def init(self, all_prompts: Any, all_seeds: Any, all_subseeds: Any) -> None:
         self.extra_generation_params["Denoising strength"] = self.denoising_strength
@@ -35,8 +34,6 @@ class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
         """Inpainting over the whole picture: white is painted anew, black is kept."""
         mask = self.mask
         mask = (mask.split()[-1] if mask.mode == "RGBA" else mask).convert("L")
-        if self.inpainting_mask_invert:
-            mask = ImageOps.invert(mask)
         if self.mask_blur:
             mask = mask.filter(ImageFilter.GaussianBlur(self.mask_blur))
             self.extra_generation_params["Mask blur"] = self.mask_blur

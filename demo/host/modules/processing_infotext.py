@@ -33,8 +33,8 @@ def create_infotext(
     else:
         prompt, negative = all_prompts[index], negatives[index]
         seed, subseed = all_seeds[index], all_subseeds[index]
-    context = {"p": p, "index": index, "use_main_prompt": use_main_prompt, "prompt_text": prompt}
-    context |= {"iteration": iteration, "position_in_batch": position_in_batch, "negative_prompt": negative}
+    context = {"p": p, "index": index, "use_main_prompt": use_main_prompt}
+    context |= {"iteration": iteration, "position_in_batch": position_in_batch}
     values = {key: _for_image(key, value, context) for key, value in _parameters(p, seed, subseed).items()}
     line = infotext_utils.parameter_line(values)
     return "\n".join([prompt, *([f"Negative prompt: {negative}"] if negative else []), line]).strip()

@@ -33,8 +33,6 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         self.all_hr_negative_prompts = [negative] * count if negative else self.all_negative_prompts
         params = self.extra_generation_params
         params["Denoising strength"] = self.denoising_strength
-        params["Hires prompt"] = _unlike_first_pass("all_hr_prompts", "prompt_text")
-        params["Hires negative prompt"] = _unlike_first_pass("all_hr_negative_prompts", "negative_prompt")
         self._target_size()
         if not state.processing_has_refined_job_count:
             state.job_count = (self.n_iter if state.job_count == -1 else state.job_count) * 2
@@ -87,13 +85,3 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         pictures = [sd_samplers.pixels_to_image(x) for x in pixels]
         resized = [images.resize_image(0, x, width, height, upscaler_name=self.hr_upscaler) for x in pictures]
         return self.sd_model.encode(sd_samplers.images_to_pixels(resized))
-
-
-def _unlike_first_pass(attribute: str, first_pass: str) -> Any:
-    """An infotext value: the second pass's prompt of this image, where it is not the first pass's."""
-
-    def value(p: Any, index: int, **context: Any) -> str | None:
-        prompt = getattr(p, attribute)[index]
-        return prompt if prompt != context[first_pass] else None
-
-    return value

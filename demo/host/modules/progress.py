@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections import deque
 from typing import Any
 
@@ -44,8 +43,7 @@ def progressapi(req: ProgressRequest) -> dict[str, Any]:
         "textinfo": state.textinfo if active else "Waiting...",
     }
     if active:
-        done, elapsed = state.fraction_done(), time.time() - state.time_start
-        answer |= {"progress": done, "eta": elapsed / done - elapsed if done > 0 else None}
+        answer["progress"] = state.fraction_done()
         state.set_current_image(shared.opts.show_progress_every_n_steps)
         if state.current_image is not None and state.id_live_preview != req.id_live_preview:
             buffer = io.BytesIO()

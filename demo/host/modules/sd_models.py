@@ -56,11 +56,9 @@ def list_models() -> None:
 
 
 def _config_folder(checkpoint: Path) -> Path | None:
-    """The diffusers config beside a checkpoint, `<stem>/` or `<stem>-config/`, or the one of `--sd-config`."""
-    given, stem = shared.cmd_opts.sd_config, checkpoint.stem
-    beside = [checkpoint.with_name(name) for name in (stem, f"{stem}-config")]
-    candidates = [Path(given)] if given else beside
-    return next((folder for folder in candidates if (folder / "model_index.json").is_file()), None)
+    """The diffusers configuration beside a checkpoint, `<stem>/`."""
+    folder = checkpoint.with_suffix("")
+    return folder if (folder / "model_index.json").is_file() else None
 
 
 def select_checkpoint() -> CheckpointInfo:

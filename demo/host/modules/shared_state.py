@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +28,6 @@ class State:
 
     def begin(self, job: str | None = "(unknown)") -> None:
         self.job, self.job_no, self.job_count = job, 0, -1  # -1: the job has not said how long it is
-        self.time_start = time.time()
         self.job_timestamp = datetime.datetime.now().strftime("%Y%m%d%H%M%S")
         self.sampling_step = self.sampling_steps = 0
         self.current_image_sampling_step = self.id_live_preview = 0

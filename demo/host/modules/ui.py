@@ -113,12 +113,10 @@ def _seed(tab: str) -> tuple[Controls, Any]:
     """The seed's controls, and the button that takes the selected image's seed."""
     with gr.Row(elem_id=f"{tab}_seed_row"):
         seed = gr.Number(-1, label="Seed", elem_id=f"{tab}_seed", precision=0)
-        random = tool_button("\U0001f3b2\ufe0f", f"{tab}_random_seed")
         reuse = tool_button("\u267b\ufe0f", f"{tab}_reuse_seed")
     with gr.Row(elem_id=f"{tab}_subseed_row"):
         subseed = gr.Number(-1, label="Variation seed", elem_id=f"{tab}_subseed", precision=0)
         strength = _slider(tab, "subseed_strength", "Variation strength", 0, 1, 0.01, 0.0)
-    random.click(fn=None, js="() => -1", outputs=[seed], show_progress=False)
     return {"seed": seed, "subseed": subseed, "subseed_strength": strength}, reuse
 
 

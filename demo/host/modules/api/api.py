@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import wraps
@@ -231,11 +230,9 @@ class Api:
 
     def progressapi(self, skip_current_image: bool = False) -> dict[str, Any]:
         state = shared.state
-        answer = {"progress": 0.0, "eta_relative": 0.0, "state": state.dict(), "current_image": None}
-        answer["textinfo"] = state.textinfo
+        answer = {"progress": 0.0, "state": state.dict(), "textinfo": state.textinfo, "current_image": None}
         if state.job_count != 0:
-            done, elapsed = max(state.fraction_done(), 0.01), time.time() - state.time_start
-            answer |= {"progress": done, "eta_relative": elapsed / done - elapsed}
+            answer["progress"] = max(state.fraction_done(), 0.01)
             state.set_current_image(shared.opts.show_progress_every_n_steps)
             if state.current_image and not skip_current_image:
                 answer["current_image"] = encode_pil_to_base64(state.current_image)
