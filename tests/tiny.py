@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,11 @@ def make_tiny_scorer_folder(
 
 def tiny_weights(architecture: Architecture = TINY) -> dict[str, torch.Tensor]:
     """Make the frozen weights of a small network under their published names."""
+    return {name: tensor.clone() for name, tensor in _weights(architecture).items()}
+
+
+@cache
+def _weights(architecture: Architecture) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         network = Network(architecture)
     return frozen_weights({name: tuple(t.shape) for name, t in published_tensors(network).items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -54,6 +55,11 @@ def write_tokenizer(path: Path) -> None:
 
 
 def clip_weights(architecture: ClipArchitecture = TINY_CLIP) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in _weights(architecture).items()}
+
+
+@cache
+def _weights(architecture: ClipArchitecture) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         model = _new_model(architecture)
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if p.ndim}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from imagereward_ext.refl.config import TrainingConfig, from_mapping
 from imagereward_ext.scorers.base import Scorer, one_prompt_each
-from tests.diffusion.tiny_models import ldm_tensors, tiny_parts
+from tests.diffusion.tiny_models import ldm_tensors, tiny_parts, write_vocabulary
 
 PROMPTS = [f"{a} {b}" for a in ("cat", "dog", "sea", "hill") for b in ("red", "day", "old")]
 
@@ -50,11 +52,9 @@ def make_checkpoint(folder: Path, family: str = "sd1") -> Path:
     """Write a tiny checkpoint, and for the first family its yaml."""
     import yaml
 
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = tiny_parts(folder, family)
-    _make_lively(parts)
+    write_vocabulary(folder / "tokenizer")
     path = folder / "tiny.safetensors"
-    save_file(ldm_tensors(parts), path)
+    path.write_bytes(_lively_checkpoint(family))
     if family != "sd1":
         return path
     unet = {"in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2], "num_res_blocks": 1,
@@ -64,6 +64,14 @@ def make_checkpoint(folder: Path, family: str = "sd1") -> Path:
               "cond_stage_config": {"params": {"heads": 2}}}  # fmt: skip
     path.with_suffix(".yaml").write_text(yaml.safe_dump({"model": {"params": params}}))
     return path
+
+
+@cache
+def _lively_checkpoint(family: str) -> bytes:
+    with TemporaryDirectory() as folder:
+        parts = tiny_parts(Path(folder), family)
+    _make_lively(parts)
+    return save(ldm_tensors(parts))
 
 
 def _make_lively(parts) -> None:
