@@ -65,6 +65,8 @@ def _missing(config: pytest.Config) -> dict[str, str]:
         missing["slow"] = "takes minutes or gigabytes: run with --slow"
     if not config.getoption("--host"):
         missing["host"] = "needs a real WebUI: WEBUI_URL=http://127.0.0.1:7860 python3 run.py test --host"
+    if not all(map(shutil.which, ("exiftool", "webpinfo"))):
+        missing["outside"] = "needs exiftool and webpinfo: apt install libimage-exiftool-perl webp"
     if CHROMIUM is None:
         missing["browser"] = "needs Chromium: apt install chromium, or CHROMIUM=<path>"
     if not _cuda():
