@@ -164,7 +164,8 @@ def our_step(
     from imagereward_ext.refl.losses import phi
     from imagereward_ext.refl.memory import peak_memory
     from imagereward_ext.refl.processes import Processes
-    from imagereward_ext.refl.rewards import RewardMix, checkpoint_layers
+    from imagereward_ext.refl.rewards import checkpoint_layers
+    from imagereward_ext.scorers import Reward
 
     on = torch.device(device)
     model = ours.load(scorer, device=device, precision=precision)
@@ -175,7 +176,7 @@ def our_step(
     lora.inject(parts, lora.LoraShape(), 0)
     if checkpointing:
         parts.checkpoint_gradients()
-        checkpoint_layers(model)
+        checkpoint_layers(model.modules())
     learner = Learner(parts.trainable(), 1e-4, 0.01, 1.0, precision == "fp16")
     texts = [PROMPTS[n % len(PROMPTS)] for n in range(batch)]
     encodings = Encodings(parts, PROMPTS, trained=False)
@@ -184,7 +185,7 @@ def our_step(
     processes, split = Processes(device == "cpu"), Split(device)
     algorithm.roll_out = split.around("rollout", algorithm.roll_out)
     parts.decode = split.around("decode", parts.decode)  # type: ignore[method-assign]
-    reward = split.around("reward", RewardMix(((model, 1.0),)))
+    reward = split.around("reward", Reward.published(model))
     numbers = iter(range(10**6))
 
     def step() -> None:

@@ -213,7 +213,7 @@ def test_a_scorer_loaded_inside_inference_mode_still_gives_gradients(wish):
         residency.score([picture()], ["a"], wish)
     with residency.borrow(wish) as scorer:
         pixels = torch.rand(1, 3, 40, 40, requires_grad=True)
-        scorer.reward(pixels, "a red fox").sum().backward()
+        scorer.score_pixels(pixels, "a red fox").sum().backward()
     assert pixels.grad is not None and pixels.grad.abs().sum() > 0
 
 

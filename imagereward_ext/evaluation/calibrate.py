@@ -13,7 +13,7 @@ from imagereward_ext.evaluation.report import Table
 from imagereward_ext.evaluation.scoring import CanScore, Item, Scores
 from imagereward_ext.images import SUFFIXES
 from imagereward_ext.metadata import records
-from imagereward_ext.scorers.mix import Part
+from imagereward_ext.scorers.mix import PartRecord
 from imagereward_ext.weights.model_folder import ModelConfig, write_config
 
 _ENOUGH = 20
@@ -87,7 +87,7 @@ def write_mix(
     """
     measures = measure(scores)
     parts = [
-        Part(reference, weight, measures[scorer.name].mean, measures[scorer.name].std, scorer.digest)
+        PartRecord(reference, weight, measures[scorer.name].mean, measures[scorer.name].std, scorer.digest)
         for reference, weight, scorer in zip(references, weights, scorers, strict=True)
     ]
     items = list(scores.by_scorer[scorers[0].name])
@@ -113,7 +113,7 @@ def write_mix(
     return folder
 
 
-def _term(part: Part, value: float) -> float:
+def _term(part: PartRecord, value: float) -> float:
     assert part.mean is not None
     assert part.std is not None
     return part.weight * (value - part.mean) / part.std

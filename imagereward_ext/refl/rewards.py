@@ -1,16 +1,20 @@
-"""The reward: one scorer or a weighted mix of several, with its memory kept small."""
+"""The reward of a training: one scorer or a weighted mix, on one scale, with its memory kept small."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from imagereward_ext.scorers.base import Scorer
+from imagereward_ext.scorers.calibration import Calibration
+from imagereward_ext.scorers.mix import Part, mixed
+from imagereward_ext.scorers.reward import Reward
 from imagereward_ext.settings import FieldError
 
 LoadScorer = Callable[[str], Scorer]
@@ -18,17 +22,12 @@ DEEP = 4  # a ModuleList with at least so many entries is a stack of layers
 
 
 @dataclass(frozen=True)
-class RewardMix:
-    """A weighted sum of scorers; all of them give standardised numbers, so weights mean what they say."""
+class WeightedScorer:
+    """A scorer as a run's settings name it, not yet on any scale."""
 
-    scorers: tuple[tuple[Scorer, float], ...]
-
-    def __call__(self, pixels: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Score pixels (b, 3, h, w) in [0, 1] as (b,), with the gradient to the pixels."""
-        total = pixels.new_zeros(len(pixels))
-        for scorer, weight in self.scorers:
-            total = total + weight * scorer.reward(pixels, prompts).to(pixels.device)
-        return total
+    name: str
+    scorer: Scorer
+    weight: float
 
 
 def parse_mix(text: str) -> list[tuple[str, float]]:
@@ -40,23 +39,32 @@ def parse_mix(text: str) -> list[tuple[str, float]]:
         if not colon or not _is_number(weight):
             name, weight = entry, "1"
         found.append((name.strip(), float(weight)))
-    if not found or any(not name for name, _ in found) or not any(weight for _, weight in found):
+    if not found or any(not name for name, _ in found) or not any(share for _, share in found):
         raise FieldError(
             "scorers",
             lambda spell: f"{spell('scorers')} is {text!r}; expected a name, or name:weight,name:weight",
         )
+    for name, share in found:
+        if not math.isfinite(share):
+            raise _infinite(name, share)
     return found
 
 
-def load_mix(text: str, load: LoadScorer) -> RewardMix:
-    """Load every scorer of a mix."""
-    return RewardMix(tuple((load(name), weight) for name, weight in parse_mix(text)))
+def load_scorers(text: str, load: LoadScorer) -> list[WeightedScorer]:
+    """Load every scorer that ``text`` names; a weight of 0 leaves one out."""
+    return [WeightedScorer(name, load(name), weight) for name, weight in parse_mix(text) if weight]
 
 
-def checkpoint_layers(scorer: Scorer) -> None:
-    """Recompute each layer of a scorer's towers in the backward pass instead of keeping what it made."""
-    for module in scorer.modules():
-        for stack in module.modules():
+def mixed_reward(scorers: Sequence[WeightedScorer], calibrations: Mapping[str, Calibration]) -> Reward:
+    """Bring scorers to one scale, and mix them."""
+    parts = [Part(Reward(entry.scorer, calibrations[entry.name]), entry.weight) for entry in scorers]
+    return mixed(parts)
+
+
+def checkpoint_layers(networks: Iterable[nn.Module]) -> None:
+    """Recompute each layer of the scorers' towers in the backward pass instead of keeping what it made."""
+    for network in networks:
+        for stack in network.modules():
             if isinstance(stack, nn.ModuleList) and len(stack) >= DEEP:
                 for layer in stack:
                     _checkpoint(layer)
@@ -71,6 +79,13 @@ def _checkpoint(layer: Any) -> None:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
     layer.forward = recomputed
+
+
+def _infinite(name: str, share: float) -> FieldError:
+    return FieldError(
+        "scorers",
+        lambda spell: f"{spell('scorers')} gives {name} the weight {share:g}; expected a finite number",
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -17,6 +17,7 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.placement import choose_type, place
 from imagereward_ext.diffusion.prompts import read_prompts
 from imagereward_ext.diffusion.sampling import SamplingSettings
+from imagereward_ext.refl import calibration
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.encodings import Encodings
 from imagereward_ext.refl.learner import Learner
@@ -24,7 +25,15 @@ from imagereward_ext.refl.memory import Fit, fit, free_memory
 from imagereward_ext.refl.pool import captioned_images
 from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.randomness import derived_seed, shuffled_index
-from imagereward_ext.refl.rewards import LoadScorer, RewardMix, checkpoint_layers, load_mix, parse_mix
+from imagereward_ext.refl.rewards import (
+    LoadScorer,
+    WeightedScorer,
+    checkpoint_layers,
+    load_scorers,
+    mixed_reward,
+    parse_mix,
+)
+from imagereward_ext.scorers.reward import Reward
 from imagereward_ext.settings import FieldError, schema
 
 FEWEST_PROMPTS = 2
@@ -36,8 +45,8 @@ class Session:
 
     config: TrainingConfig
     parts: DiffusionParts
-    reward: RewardMix
-    judge: RewardMix | None
+    reward: Reward
+    judge: Reward | None
     learner: Learner
     encodings: Encodings
     captions: list[str]
@@ -46,6 +55,8 @@ class Session:
     """The prompts of every check."""
     settings: SamplingSettings
     fit: Fit
+    calibrations: dict[str, dict[str, Any]]
+    """The scale of every scorer, as the run keeps it."""
 
 
 def read_inputs(config: TrainingConfig) -> list[str]:
@@ -88,7 +99,7 @@ def _refuse_unwritable(field: str, folder: Path) -> None:
 
 def load_session(config: TrainingConfig, prompts: list[str], processes: Processes, load: LoadScorer,
                  note: Callable[[str], None], kept: Mapping[str, Any] | None = None) -> Session:  # fmt: skip
-    """Load everything, freeze it, and put the LoRA in. ``kept`` is how a resumed run was made to fit."""
+    """Load everything, freeze it, and put the LoRA in. ``kept`` are the facts that a resumed run began with."""
     share = len(processes.share(config.batch))
     _refuse_idle_processes(config, processes.count)
     prediction: Any = None if config.prediction == "auto" else config.prediction
@@ -99,28 +110,56 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
         gigabytes for gigabytes in processes.collect([free_memory(processes.device)]) if gigabytes is not None
     ]
     fitted = fit(config, parts.config, min(free, default=None), share)  # all make images of one size
-    fitted = replace(fitted, **(kept or {}))
+    fitted = replace(fitted, **(kept or {}).get("fit", {}))
     settings = config.sampling(fitted.resolution)
     parts.latent_shape(settings.height, settings.width)  # refuses odd sizes
     place(parts, processes.device, dtype)
     parts.keep_less()
     lora.inject(parts, config.lora_shape(), derived_seed(config.seed, "lora"))
-    reward = load_mix(config.scorers, load)
-    judge = load_mix(config.judge, load) if config.judge and processes.main else None
+    scorers = load_scorers(config.scorers, load)
+    judges = load_scorers(config.judge, load) if config.judge and processes.main else []
     if fitted.checkpointing or config.gradient_checkpointing:
         parts.checkpoint_gradients()
-        for scorer, _ in reward.scorers:
-            checkpoint_layers(scorer)
-    half = any(p.dtype == torch.float16 for module in networks(parts, reward) for p in module.parameters())
+        checkpoint_layers(scorer_networks(scorers))
+    half = any(p.dtype == torch.float16 for module in networks(parts, scorers) for p in module.parameters())
     learner = Learner(
         parts.trainable(), config.learning_rate, config.weight_decay, config.clip, half, fitted.eight_bit
     )
     captions = [text for _, text in captioned_images(Path(config.images))] if config.images else prompts
     checked = evenly(prompts, config.check_images)
     encodings = Encodings(parts, prompts, trained=config.text_encoder)
-    encodings.prepare([*visited(config, prompts), *checked, *pool_prompts(config, captions)])
+    rated = [*scorers, *judges]
+    # The judge is the main process's alone, but all make the images.
+    measure = kept is None and processes.any(any(entry.scorer.calibration is None for entry in rated))
+    asked = evenly(prompts, max(calibration.CALIBRATION_IMAGES, processes.count)) if measure else []
+    encodings.prepare([*visited(config, prompts), *checked, *pool_prompts(config, captions), *asked])
     warn_about_long_prompts(parts, prompts, note)
-    return Session(config, parts, reward, judge, learner, encodings, captions, checked, settings, fitted)
+    if kept is not None:
+        scales = calibration.kept(rated, kept.get("calibrations", {}))
+    else:
+        scales = calibration.published(rated)
+    if asked:
+        images = calibration.base_images(
+            parts, encodings, asked, settings, config.seed, fitted.micro_batch, processes
+        )
+        unknown = [entry for entry in rated if entry.name not in scales]
+        measured = calibration.measured(unknown, images, asked, fitted.micro_batch, processes)
+        if processes.main:
+            calibration.tell(measured, note)
+        scales |= measured
+    return Session(
+        config=config,
+        parts=parts,
+        reward=mixed_reward(scorers, scales),
+        judge=mixed_reward(judges, scales) if judges else None,
+        learner=learner,
+        encodings=encodings,
+        captions=captions,
+        checked=checked,
+        settings=settings,
+        fit=fitted,
+        calibrations=calibration.facts_of(rated, scales),
+    )
 
 
 def _refuse_idle_processes(config: TrainingConfig, processes: int) -> None:
@@ -132,11 +171,16 @@ def _refuse_idle_processes(config: TrainingConfig, processes: int) -> None:
             raise schema(TrainingConfig)[name].error(problem)
 
 
-def networks(parts: DiffusionParts, reward: RewardMix) -> Iterator[torch.nn.Module]:
+def scorer_networks(scorers: Sequence[WeightedScorer]) -> list[torch.nn.Module]:
+    """List the scorers' networks, each once: several may stand on one tower."""
+    found = (module for entry in scorers for module in entry.scorer.modules())
+    return list({id(module): module for module in found}.values())
+
+
+def networks(parts: DiffusionParts, scorers: Sequence[WeightedScorer]) -> Iterator[torch.nn.Module]:
     """Yield everything that the gradient flows through: a scorer in fp16 alone already needs loss scaling."""
     yield from parts.modules()
-    for scorer, _ in reward.scorers:
-        yield from scorer.modules()
+    yield from scorer_networks(scorers)
 
 
 def visited(config: TrainingConfig, prompts: Sequence[str]) -> list[str]:

@@ -79,6 +79,7 @@ def train(config: TrainingConfig, load: LoadScorer, report: Report) -> Outcome:
         checkpoint = Path(config.checkpoint).expanduser()
         facts = {"checkpoint_sha256": file_digest(checkpoint), "prompts_sha256": _digest(prompts),
                  "model": model_facts(session.parts.config), "fit": kept_facts(session.fit),
+                 "calibrations": session.calibrations,
                  "processes": processes.count}  # fmt: skip
         RunRecord(folder.path).begin_unless_begun()
         folder.write_config(config, facts)
@@ -111,7 +112,7 @@ def resume(output: str, name: str, given: dict[str, Any], load: LoadScorer, repo
         processes,
         load,
         lambda text: report({"kind": "note", "text": text}),
-        facts.get("fit"),
+        facts,
     )
     training = Training(session, folder, processes, report)
     training.restore()

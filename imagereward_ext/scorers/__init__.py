@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from imagereward_ext.scorers.base import Ranking, Scorer
+from imagereward_ext.scorers.calibration import STANDARD, Calibration
 from imagereward_ext.scorers.loading import load_scorer
+from imagereward_ext.scorers.reward import Reward, calibrate
 
-__all__ = ["Ranking", "Scorer", "load_scorer"]
+__all__ = ["STANDARD", "Calibration", "Ranking", "Reward", "Scorer", "calibrate", "load_scorer"]

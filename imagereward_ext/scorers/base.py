@@ -1,9 +1,9 @@
 """The seam every scorer stands behind.
 
 People's images go in through :meth:`Scorer.score` (PIL images, exact preprocessing, no gradient) and training
-through :meth:`Scorer.reward` (a tensor of pixels, differentiable preprocessing, gradient to the pixels and to
-no weight). Both give the same standardised number: mean about 0 and spread about 1 over Stable Diffusion
-images, higher is better.
+through :meth:`Scorer.score_pixels` (a tensor of pixels, differentiable preprocessing, gradient to the pixels and to
+no weight). Both give the same number, in the model's own units: a cosine, a rating, or a standardised score; higher is
+better. Whatever compares or adds numbers of different models takes a :class:`~imagereward_ext.scorers.reward.Reward`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from imagereward_ext.errors import ScoringError
+from imagereward_ext.scorers.calibration import Calibration
 
 Progress = Callable[[int], None]
 """Called with the number of images that were just finished."""
@@ -39,8 +40,10 @@ class Scorer(ABC):
     digest: str
     """Identifies the weights (10 hexadecimal digits), so that a new model never passes for an old score."""
     mean: float = 0.0
-    """With `std`, what was taken out of the network's raw output to standardise it."""
+    """With `std`, what is taken out of the network's raw output to give the score."""
     std: float = 1.0
+    calibration: Calibration | None = None
+    """What brings its scores to mean 0 and spread 1; None where nobody published it, and it has to be measured."""
     device: torch.device
     dtype: torch.dtype
 
@@ -51,7 +54,7 @@ class Scorer(ABC):
         """Score each image under its own prompt (or all under the one given), in input order."""
 
     @abstractmethod
-    def reward(self, pixels: Tensor, prompts: str | Sequence[str]) -> Tensor:
+    def score_pixels(self, pixels: Tensor, prompts: str | Sequence[str]) -> Tensor:
         """Score pixels, float (b, 3, h, w) in [0, 1], as a float32 (b,) tensor that carries their gradient."""
 
     @abstractmethod
@@ -105,7 +108,7 @@ class EmbeddingScorer(Scorer):
 
     @abstractmethod
     def compare(self, embeddings: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Compare each embedding with its prompt: standardised scores, float32 (b,)."""
+        """Compare each embedding with its prompt: scores, float32 (b,)."""
 
     def score(
         self, images: Sequence[Image.Image], prompts: str | Sequence[str], progress: Progress | None = None
@@ -137,7 +140,7 @@ class EmbeddingScorer(Scorer):
                         progress(len(part))
         return scores
 
-    def reward(self, pixels: Tensor, prompts: str | Sequence[str]) -> Tensor:
+    def score_pixels(self, pixels: Tensor, prompts: str | Sequence[str]) -> Tensor:
         """Score pixels, float (b, 3, h, w) in [0, 1], as a float32 (b,) tensor that carries their gradient."""
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ScoringError(

@@ -13,6 +13,7 @@ import torch
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.scorers import placement
 from imagereward_ext.scorers.base import Scorer
+from imagereward_ext.scorers.calibration import STANDARD, Calibration
 from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.weights import catalogue, locate, model_folder
 from imagereward_ext.weights.catalogue import Entry
@@ -59,6 +60,11 @@ class Source:
     download: bool = True
     fetch_again: Callable[[], Path] | None = None
     """Brings a fresh copy of the weights; None when the file is the user's own."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What standardises its scores: nothing has to where a mean and spread are taken out of them already."""
+        return STANDARD if (self.mean, self.std) != (0.0, 1.0) else None
 
     def companion(self, role: str) -> Path:
         """Return one of the further files."""
@@ -118,7 +124,9 @@ def load_scorer(
     module = cast(_Module, import_module(ARCHITECTURES[source.architecture]))
     # A host may call from within inference mode; weights made there could never be trained against.
     with torch.inference_mode(False), torch.no_grad():
-        return module.build(source, chosen)
+        scorer = module.build(source, chosen)
+    scorer.calibration = source.calibration
+    return scorer
 
 
 def find_source(

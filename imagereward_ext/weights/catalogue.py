@@ -52,7 +52,8 @@ class Entry:
     companions: Mapping[str, RemoteFile] = field(default_factory=dict)
     """Further files it needs, by role: a vocabulary, a tower."""
     mean: float = 0.0
-    """With `std`, what turns the network's raw output into the standardised score."""
+    """With `std`, what turns the network's raw output into a standardised score; 0 and 1 where nothing is published,
+    and the score is in the network's own units."""
     std: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Whatever differs from its architecture's defaults."""

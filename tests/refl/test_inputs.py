@@ -296,11 +296,11 @@ def test_missing_packages_are_named_before_anything_is_read(tmp_path, monkeypatc
 def test_half_precision_anywhere_on_the_gradients_way_scales_the_loss(tmp_path):
     import torch
 
-    from imagereward_ext.refl.rewards import RewardMix
+    from imagereward_ext.refl.rewards import WeightedScorer
     from imagereward_ext.refl.session import networks
     from tests.diffusion.tiny_models import tiny_parts
 
     scorer = load_taste("red")
     scorer.layer.half()
-    found = networks(tiny_parts(tmp_path), RewardMix(((scorer, 1.0),)))
+    found = networks(tiny_parts(tmp_path), [WeightedScorer("red", scorer, 1.0)])
     assert torch.float16 in {p.dtype for module in found for p in module.parameters()}

@@ -68,7 +68,7 @@ def gradients(folder, **changes) -> float:
     training._refresh_pool()
     training._accumulate()
     frozen = [p for m in session.parts.modules() for n, p in m.named_parameters() if "lora_" not in n]
-    frozen += [p for scorer, _ in session.reward.scorers for m in scorer.modules() for p in m.parameters()]
+    frozen += [p for m in session.reward.scorer.modules() for p in m.parameters()]
     assert frozen
     assert all(p.grad is None for p in frozen)
     return max(float(p.grad.abs().max()) for p in session.parts.trainable() if p.grad is not None)

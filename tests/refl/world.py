@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import save
 
 from imagereward_ext.refl.config import TrainingConfig, from_mapping
+from imagereward_ext.scorers import STANDARD
 from imagereward_ext.scorers.base import Scorer, one_prompt_each
 from tests.diffusion.tiny_models import ldm_tensors, tiny_parts, write_vocabulary
 
@@ -22,6 +23,7 @@ class Taste(Scorer):
     """Likes one colour, and dislikes another: differentiable, with nothing to load."""
 
     label, digest = "Taste", "0" * 10
+    calibration = STANDARD
 
     def __init__(self, name: str, weights: Sequence[float]) -> None:
         self.name = name
@@ -33,7 +35,7 @@ class Taste(Scorer):
     def score(self, images: Sequence[Image.Image], prompts, progress=None) -> list[float]:
         raise AssertionError("a training asks for rewards, never for scores")
 
-    def reward(self, pixels, prompts):
+    def score_pixels(self, pixels, prompts):
         one_prompt_each(prompts, len(pixels))
         return ((pixels - 0.5) * self.weights).mean((1, 2, 3)) * 10
 

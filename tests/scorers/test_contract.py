@@ -101,7 +101,7 @@ def test_the_prompt_beyond_the_window_is_told(scorer, architecture):
 
 def test_gradient_reaches_every_image_and_no_weight(scorer, images):
     pixels = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    rewards = scorer.reward(pixels, PROMPTS[:3])
+    rewards = scorer.score_pixels(pixels, PROMPTS[:3])
     assert rewards.shape == (3,)
     assert rewards.dtype == torch.float32
     rewards.sum().backward()
@@ -114,15 +114,15 @@ def test_gradient_reaches_every_image_and_no_weight(scorer, images):
 
 def test_reward_of_one_image_is_its_reward_in_a_batch(scorer):
     pixels = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    together = scorer.reward(pixels, PROMPTS[:3])
-    alone = [scorer.reward(pixels[i : i + 1], PROMPTS[i]) for i in range(3)]
+    together = scorer.score_pixels(pixels, PROMPTS[:3])
+    alone = [scorer.score_pixels(pixels[i : i + 1], PROMPTS[i]) for i in range(3)]
     assert torch.cat(alone).tolist() == close(together.tolist())
 
 
 def test_both_paths_agree_on_an_image_of_the_network_s_size(scorer):
     image = picture(3, (32, 32))
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
-    assert scorer.reward(values, PROMPTS[0]).tolist() == close(scorer.score([image], PROMPTS[0]))
+    assert scorer.score_pixels(values, PROMPTS[0]).tolist() == close(scorer.score([image], PROMPTS[0]))
 
 
 def test_progress_counts_every_image_once(scorer, images):
@@ -135,7 +135,7 @@ def test_wrong_counts_and_shapes_are_refused(scorer, images):
     with pytest.raises(ScoringError, match="prompts"):
         scorer.score(images, PROMPTS[:2])
     with pytest.raises(ScoringError, match="shape"):
-        scorer.reward(torch.rand(3, 40, 40), "sky")
+        scorer.score_pixels(torch.rand(3, 40, 40), "sky")
 
 
 def test_identity_and_size(scorer, architecture):

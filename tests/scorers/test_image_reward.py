@@ -95,7 +95,7 @@ def test_ranks_the_best_first_and_keeps_the_order_of_equals(tiny) -> None:
 
 def test_reward_sends_its_gradient_to_the_pixels_and_to_no_weight(tiny) -> None:
     pixels = torch.rand(3, 3, 50, 44, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    rewards = tiny.reward(pixels, ["a cat", "a dog", "a fox"])
+    rewards = tiny.score_pixels(pixels, ["a cat", "a dog", "a fox"])
     assert rewards.shape == (3,) and rewards.dtype == torch.float32
     rewards.sum().backward()
     assert all(pixels.grad[row].abs().sum() > 0 for row in range(3))
@@ -105,7 +105,7 @@ def test_reward_sends_its_gradient_to_the_pixels_and_to_no_weight(tiny) -> None:
 def test_reward_and_score_agree_on_pixels_that_need_no_resizing(tiny) -> None:
     image = picture(4, (32, 32))
     exact = tiny.score([image], "a cat")[0]
-    from_pixels = tiny.reward(tiny_pixels(image), "a cat").item()
+    from_pixels = tiny.score_pixels(tiny_pixels(image), "a cat").item()
     assert from_pixels == pytest.approx(exact, abs=1e-5)
 
 
@@ -119,7 +119,7 @@ def test_wrong_counts_and_shapes_are_refused(tiny) -> None:
     with pytest.raises(ScoringError, match="2 images but 3 prompts"):
         tiny.score([picture(), picture()], ["a", "b", "c"])
     with pytest.raises(ScoringError, match="shape"):
-        tiny.reward(torch.rand(3, 32, 32), "a cat")
+        tiny.score_pixels(torch.rand(3, 32, 32), "a cat")
     assert tiny.score([], []) == []
 
 
@@ -210,7 +210,7 @@ def test_a_scorer_loaded_in_inference_mode_can_still_be_trained_against(tiny_fol
     with torch.inference_mode():
         scorer = load_scorer(str(tiny_folder), device="cpu")
     pixels = torch.rand(1, 3, 32, 32, requires_grad=True)
-    scorer.reward(pixels, "a cat").backward()
+    scorer.score_pixels(pixels, "a cat").backward()
     assert pixels.grad.abs().sum() > 0
 
 
