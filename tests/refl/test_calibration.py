@@ -14,6 +14,8 @@ from imagereward_ext.refl.training import resume, train
 from imagereward_ext.scorers import Calibration
 from tests.refl.world import Taste, silent, tiny_config
 
+IMAGES = 6
+
 
 class Rating(Taste):
     """A taste in units of its own, of which no mean and spread was published."""
@@ -28,20 +30,35 @@ class Rating(Taste):
         return self.factor * super().score_pixels(pixels, prompts) + self.shift
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_images():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(calibration, "CALIBRATION_IMAGES", IMAGES)
+    yield
+    patch.undo()
+
+
 def loading(scorer):
     return lambda name: scorer
 
 
-def run(folder, scorer, report=silent, **changes):
-    return train(tiny_config(folder, **{"updates": 2, **changes}), loading(scorer), report)
+SMALL = {"updates": 2, "batch": 2, "micro_batch": 2, "check_images": 2}
 
 
-def stop_after(folder, step):
-    def ask(event):
-        if event["kind"] == "update" and event["step"] == step:
-            (folder / "runs" / "run" / "stop").touch()
+def run(folder, name, scorer, report=silent):
+    return train(tiny_config(folder, name=name, **SMALL), loading(scorer), report)
 
-    return ask
+
+def run_one_update(folder, name, scorer):
+    def ask_to_stop(event):
+        if event["kind"] == "update":
+            (folder / "runs" / name / "stop").touch()
+
+    return run(folder, name, scorer, ask_to_stop)
+
+
+def go_on(folder, name, scorer, report=silent):
+    return resume(str(folder / "runs"), name, {}, loading(scorer), report)
 
 
 def kept(outcome):
@@ -56,81 +73,79 @@ def same(first, second, atol):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
     notes = []
-    outcome = run(folder, Rating(), lambda event: notes.append(event.get("text", "")))
+    outcome = run(folder, "whole", Rating(), lambda event: notes.append(event.get("text", "")))
     return outcome, notes
 
 
 def test_the_scale_is_measured_told_and_kept(whole):
     outcome, notes = whole
     (scale,) = kept(outcome).values()
-    assert scale["images"] == calibration.CALIBRATION_IMAGES
+    assert scale["images"] == IMAGES
     assert scale["std"] > 0 and scale["digest"] == "0" * 10
-    assert any(note.startswith("red was measured on 32 images of the base") for note in notes)
+    assert any(note.startswith(f"red was measured on {IMAGES} images of the base") for note in notes)
 
 
-def test_units_do_not_matter(whole, tmp_path):
+def test_units_do_not_matter(whole, folder):
     """Shifted by 20, far above the cap, and stretched by 3: the same LoRA."""
-    outcome = run(tmp_path, Rating(3.0, 20.0))
+    outcome = run(folder, "stretched", Rating(3.0, 20.0))
     scale, plain = kept(outcome)["red"], kept(whole[0])["red"]
     assert scale["std"] == pytest.approx(3 * plain["std"], rel=1e-3)
     # Adam turns the rounding of numbers around 20 into steps where a gradient is about zero; a wrong one is 1e-3.
     same(whole[0], outcome, atol=5e-5)
 
 
-def test_a_judge_is_brought_to_the_same_scale(tmp_path):
+def test_a_judge_is_brought_to_the_same_scale(folder):
     judge = Rating(-3.0, 20.0, "judge")
     scorers = {"red": Rating(), "judge": judge}
     checks = []
-    config = tiny_config(tmp_path, updates=1, judge="judge")
+    config = tiny_config(folder, name="judged", **{**SMALL, "updates": 1, "judge": "judge"})
     outcome = train(config, scorers.__getitem__, lambda e: e["kind"] == "check" and checks.append(e))
     assert set(kept(outcome)) == {"red", "judge"}
     assert abs(checks[0]["judge"]) < 2
     assert checks[0]["judge"] == pytest.approx(-checks[0]["reward"], abs=1e-2)
 
 
-def test_a_resumed_run_goes_on_by_the_numbers_it_began_with(whole, tmp_path, monkeypatch):
-    run(tmp_path, Rating(), stop_after(tmp_path, 1))
+def test_a_resumed_run_goes_on_by_the_numbers_it_began_with(whole, folder, monkeypatch):
+    run_one_update(folder, "resumed", Rating())
     monkeypatch.setattr(calibration, "measured", lambda *a: pytest.fail("measured again"))
-    outcome = resume(str(tmp_path / "runs"), "run", {}, loading(Rating()), silent)
+    outcome = go_on(folder, "resumed", Rating())
     assert kept(outcome) == kept(whole[0])
     same(whole[0], outcome, atol=0)
 
 
-def test_a_resumed_run_wants_the_weights_that_were_measured(tmp_path):
-    run(tmp_path, Rating(), stop_after(tmp_path, 1))
+def test_a_resumed_run_wants_the_weights_that_were_measured(folder):
+    run_one_update(folder, "other", Rating())
     other = Rating()
     other.digest = "f" * 10
     with pytest.raises(ImageRewardError, match=r"red is not the scorer this run began with .*bring the same"):
-        resume(str(tmp_path / "runs"), "run", {}, loading(other), silent)
+        go_on(folder, "other", other)
 
 
-def test_a_run_begun_before_anything_was_measured_goes_on_as_it_was(tmp_path):
+def test_a_run_begun_before_anything_was_measured_goes_on_as_it_was(folder):
     """Its reward was the score itself, and the states it resumes from belong to that."""
-    outcome = run(tmp_path, Rating(3.0, 20.0), stop_after(tmp_path, 1))
+    outcome = run_one_update(folder, "older", Rating(3.0, 20.0))
     file = outcome.folder / "config.json"
     content = json.loads(file.read_text())
     del content["calibrations"]
     file.write_text(json.dumps(content))
     checks = []
-    resume(
-        str(tmp_path / "runs"),
-        "run",
-        {},
-        loading(Rating(3.0, 20.0)),
-        lambda e: e["kind"] == "check" and checks.append(e),
-    )
+    go_on(folder, "older", Rating(3.0, 20.0), lambda e: e["kind"] == "check" and checks.append(e))
     assert checks[-1]["reward"] > 10
 
 
-def test_a_reward_flat_at_the_start_is_refused(tmp_path):
+def test_a_reward_flat_at_the_start_is_refused(folder):
     with pytest.raises(
-        ScoringError, match="a reward flat at the start is refused: .*red gives all 32 images"
+        ScoringError, match=f"a reward flat at the start is refused: .*red gives all {IMAGES} images"
     ):
-        run(tmp_path, Rating(0.0, 5.0))
-    assert not (tmp_path / "runs" / "run").exists()
+        run(folder, "flat", Rating(0.0, 5.0))
+    assert not (folder / "runs" / "flat").exists()
 
 
 class Second(Processes):

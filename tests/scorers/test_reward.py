@@ -76,7 +76,7 @@ def test_every_architecture_pushes_at_the_start_of_a_training(raw):
 
 
 def test_ratings_above_the_cap_push_nothing_before_they_are_calibrated(raw):
-    ratings = InOtherUnits(raw, 3.0, 20.0)
+    ratings = InOtherUnits(raw, 3.0, 100.0)
     assert (gradients(Reward(ratings, STANDARD)) == 0).all()
     pushed = gradients(calibrate(ratings, pixels_of(IMAGES), PROMPTS))
     plain = gradients(calibrate(raw, pixels_of(IMAGES), PROMPTS))
