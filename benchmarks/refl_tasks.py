@@ -154,8 +154,9 @@ def our_step(
     import torch
 
     from benchmarks import ours
+    from imagereward_ext.compute import diffusion_type
     from imagereward_ext.diffusion import lora
-    from imagereward_ext.diffusion.placement import choose_type, place
+    from imagereward_ext.diffusion.placement import place
     from imagereward_ext.diffusion.sampling import SamplingSettings
     from imagereward_ext.refl import algorithm
     from imagereward_ext.refl.algorithm import PromptBatch
@@ -170,8 +171,8 @@ def our_step(
     on = torch.device(device)
     model = ours.load(scorer, device=device, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
-        parts = random_parts(Path(folder), shape, device, choose_type(on, precision))
-    place(parts, on, choose_type(on, precision))
+        parts = random_parts(Path(folder), shape, device, diffusion_type(on, precision))
+    place(parts, on, diffusion_type(on, precision))
     parts.keep_less()
     lora.inject(parts, lora.LoraShape(), 0)
     if checkpointing:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from imagereward_ext.compute import Compute, precision_of
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.memory import is_out_of_memory, return_memory
+from imagereward_ext.weights.spec import ScorerSpec
 
 if TYPE_CHECKING:  # executing the WebUI's scripts must not load torch
     from PIL.Image import Image
@@ -27,14 +28,10 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """Which scorer is wanted, and how it should run."""
+    """Which scorer is wanted, and where it should run."""
 
-    name: str
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    folder: Path | None = None
-    download: bool = True
+    spec: ScorerSpec
+    compute: Compute = field(default_factory=Compute)
 
 
 class After(Enum):
@@ -88,15 +85,7 @@ def load_from_disk(wish: Wish, report: Report) -> Scorer:
     """Load a scorer the way everything else in this project does."""
     from imagereward_ext.scorers import load_scorer
 
-    return load_scorer(
-        wish.name,
-        device=wish.device,
-        precision=wish.precision,
-        batch_size=wish.batch_size,
-        folder=wish.folder,
-        download=wish.download,
-        report=report,
-    )
+    return load_scorer(wish.spec, compute=wish.compute, report=report)
 
 
 class Residency:
@@ -143,7 +132,7 @@ class Residency:
                 )
             self.unload()
             report("Out of memory: scoring once more on the CPU.")
-            self._take(wish, replace(wish, device="cpu", precision="auto"), report)
+            self._take(wish, Wish(wish.spec, wish.compute.on_cpu()), report)
             self._fell_back = True
             try:
                 return self._score(images, prompts, wish, report)
@@ -189,7 +178,7 @@ class Residency:
                 label=self._scorer.label,
                 digest=self._scorer.digest,
                 device=str(self._scorer.device),
-                precision=_PRECISIONS.get(str(self._scorer.dtype), str(self._scorer.dtype)),
+                precision=precision_of(self._scorer.dtype),
                 size_in_bytes=self._scorer.size_in_bytes(),
                 fell_back=self._fell_back,
             )
@@ -223,9 +212,7 @@ class Residency:
     def _runs_on_cpu(self, wish: Wish) -> bool:
         if self._scorer is not None:
             return self._scorer.device.type == "cpu"
-        from imagereward_ext.scorers import placement
-
-        return placement.choose(wish.device, wish.precision).device.type == "cpu"
+        return wish.compute.torch_device().type == "cpu"
 
     def _start_idle_timer(self, seconds: float) -> None:
         self._stop_idle_timer()
@@ -250,6 +237,3 @@ def _host_autocast_off(device_type: str) -> AbstractContextManager[object]:
     import torch
 
     return torch.autocast(device_type, enabled=False) if device_type in ("cuda", "cpu") else nullcontext()
-
-
-_PRECISIONS = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16"}

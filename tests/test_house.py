@@ -27,6 +27,7 @@ ALLOWED = {
     "selection": _FILES,
     "rankings": _FILES,
     "memory": set(),
+    "compute": {"errors"},
     "weights": _MODELS,
     "scorers": _MODELS,
     "residency": _MODELS,

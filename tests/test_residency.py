@@ -4,8 +4,10 @@ import time
 import pytest
 import torch
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.residency import After, Policy, Residency, Wish, load_from_disk
+from imagereward_ext.weights.spec import ScorerSpec
 from tests.tiny import make_tiny_scorer_folder, picture
 
 
@@ -16,7 +18,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def wish(folder):
-    return Wish(name=str(folder))
+    return Wish(ScorerSpec(str(folder)))
 
 
 class Loads:
@@ -53,7 +55,7 @@ def test_the_same_wish_loads_once_and_another_wish_replaces_it(wish):
     first = residency.score([picture()], ["a red fox"], wish)
     assert residency.score([picture()], ["a red fox"], wish) == first
     assert len(loads.wishes) == 1
-    residency.score([picture()], ["a red fox"], Wish(name=wish.name, batch_size=2))
+    residency.score([picture()], ["a red fox"], Wish(wish.spec, Compute(batch_size=2)))
     assert len(loads.wishes) == 2
 
 
@@ -152,11 +154,11 @@ class Travelling:
 def test_moves_to_the_cpu_between_jobs_and_back_for_the_next():
     scorer = Travelling("meta")  # any device that is not the CPU
     residency = Residency(lambda wish, report: scorer)
-    with residency.borrow(Wish("far")):
+    with residency.borrow(Wish(ScorerSpec("far"))):
         pass
     residency.job_over(Policy(After.TO_CPU))
     assert str(residency.status().device) == "cpu"
-    with residency.borrow(Wish("far")) as back:
+    with residency.borrow(Wish(ScorerSpec("far"))) as back:
         assert str(back.device) == "meta"
     assert scorer.moves == ["cpu", "meta"]
 
@@ -165,17 +167,17 @@ def test_out_of_memory_while_scoring_is_retried_once_on_the_cpu(folder):
     asked = []
 
     def load(wish, report):
-        asked.append(wish.device)
-        if wish.device == "cuda":
+        asked.append(wish.compute.device)
+        if wish.compute.device == "cuda":
             return Travelling("cuda", error=oom())
         return load_from_disk(wish, report)
 
     messages = []
     residency = Residency(load)
-    wish = Wish(str(folder), device="cuda", precision="fp16")
+    wish = Wish(ScorerSpec(str(folder)), Compute("cuda", "fp16"))
     scores = residency.score([picture()], ["a red fox"], wish, messages.append)
     assert len(scores.values) == 1 and scores.label == "Tiny"
-    assert scores == Residency().score([picture()], ["a red fox"], Wish(str(folder)))
+    assert scores == Residency().score([picture()], ["a red fox"], Wish(ScorerSpec(str(folder))))
     assert asked == ["cuda", "cpu"]
     assert messages == ["Out of memory: scoring once more on the CPU."]
     assert residency.status().fell_back
@@ -189,7 +191,7 @@ def test_out_of_memory_while_scoring_is_retried_once_on_the_cpu(folder):
 def test_out_of_memory_on_the_cpu_is_a_clear_error_and_leaves_nothing_loaded():
     residency = Residency(lambda wish, report: Travelling("cpu", error=MemoryError()))
     with pytest.raises(ScoringError, match="memory"):
-        residency.score([picture()], ["a"], Wish("far"))
+        residency.score([picture()], ["a"], Wish(ScorerSpec("far")))
     assert residency.status().name == ""
 
 
@@ -197,14 +199,14 @@ def test_out_of_memory_while_loading_counts_too(folder):
     loads = Loads(oom())
     residency = Residency(loads)
     with pytest.raises(ScoringError, match="memory"):  # already on the CPU: there is nowhere to go
-        residency.score([picture()], ["a"], Wish(str(folder), device="cpu"))
+        residency.score([picture()], ["a"], Wish(ScorerSpec(str(folder)), Compute("cpu")))
     assert len(loads.wishes) == 1
 
 
 def test_other_errors_pass_through_untouched(folder):
     residency = Residency(Loads(ValueError("broken")))
     with pytest.raises(ValueError, match="broken"):
-        residency.score([picture()], ["a"], Wish(str(folder)))
+        residency.score([picture()], ["a"], Wish(ScorerSpec(str(folder))))
 
 
 def test_a_scorer_loaded_inside_inference_mode_still_gives_gradients(wish):

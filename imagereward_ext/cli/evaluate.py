@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 from imagereward_ext.cli.exit_codes import ALL_GOOD
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.progress import progress_bar
-from imagereward_ext.cli.scorer_options import add_weights_options, positive
+from imagereward_ext.cli.scorer_options import (
+    add_weights_options,
+    chosen_compute,
+    chosen_spec,
+    positive,
+)
 from imagereward_ext.errors import UsageError
 from imagereward_ext.wording import counted
 
@@ -188,19 +193,8 @@ def _scorers(arguments: argparse.Namespace) -> list[LazyScorer]:
 def _open(arguments: argparse.Namespace, names: Sequence[str]) -> list[LazyScorer]:
     from imagereward_ext.evaluation.lazy import open_scorer
 
-    return [
-        open_scorer(
-            name,
-            _cache(arguments),
-            device=arguments.device,
-            precision=arguments.precision,
-            batch_size=arguments.batch_size,
-            folder=arguments.weights_dir,
-            download=not arguments.no_download,
-            report=say,
-        )
-        for name in names
-    ]
+    compute, cache = chosen_compute(arguments), _cache(arguments)
+    return [open_scorer(chosen_spec(arguments, name), cache, compute, say) for name in names]
 
 
 def _score(arguments: argparse.Namespace, items: Sequence[Item], scorers: Sequence[LazyScorer]) -> Scores:

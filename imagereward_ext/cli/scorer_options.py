@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagereward_ext.cli.messages import say
+from imagereward_ext.compute import Compute
 from imagereward_ext.weights import locate
 from imagereward_ext.weights.catalogue import DEFAULT
+from imagereward_ext.weights.spec import ScorerSpec
 
 if TYPE_CHECKING:
     from imagereward_ext.scorers import Scorer
@@ -57,15 +59,18 @@ def load_chosen_scorer(options: argparse.Namespace) -> Scorer:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from imagereward_ext.scorers import load_scorer
 
-    return load_scorer(
-        options.scorer,
-        device=options.device,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        folder=options.weights_dir,
-        download=not options.no_download,
-        report=say,
-    )
+    spec = chosen_spec(options, options.scorer)
+    return load_scorer(spec, compute=chosen_compute(options), report=say)
+
+
+def chosen_spec(options: argparse.Namespace, scorer: str) -> ScorerSpec:
+    """Say which scorer is meant, with its files where the options say."""
+    return ScorerSpec(scorer, options.weights_dir, not options.no_download)
+
+
+def chosen_compute(options: argparse.Namespace) -> Compute:
+    """Say where it runs."""
+    return Compute(options.device, options.precision, options.batch_size)
 
 
 def positive(text: str) -> int:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
 from imagereward_ext.cli.messages import say
-from imagereward_ext.cli.scorer_options import add_weights_options
+from imagereward_ext.cli.scorer_options import add_weights_options, chosen_spec
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import read_file, schema
 from imagereward_ext.settings.flags import add_flags, given_flags
@@ -123,11 +124,7 @@ def _loader(arguments: argparse.Namespace, cpu: bool) -> Any:
         from imagereward_ext.scorers import load_scorer
 
         return load_scorer(
-            name,
-            device="cpu" if cpu else "auto",
-            folder=arguments.weights_dir,
-            download=not arguments.no_download,
-            report=say,
+            chosen_spec(arguments, name), compute=Compute("cpu" if cpu else "auto"), report=say
         )
 
     return load

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagereward_ext.compute import Compute, diffusion_type
 from imagereward_ext.errors import UsageError
 from imagereward_ext.evaluation.report import Report
 from imagereward_ext.weights.catalogue import DEFAULT
+from imagereward_ext.weights.spec import ScorerSpec
 
 if TYPE_CHECKING:
     from imagereward_ext.diffusion.parts import DiffusionParts
@@ -101,10 +103,10 @@ def load_base(request: ComparisonRequest) -> DiffusionParts:
     import torch
 
     from imagereward_ext.diffusion.loading import load_parts
-    from imagereward_ext.diffusion.placement import choose_type, place
+    from imagereward_ext.diffusion.placement import place
 
     device = torch.device("cuda" if torch.cuda.is_available() and not request.cpu else "cpu")
-    dtype = choose_type(device, request.precision)
+    dtype = diffusion_type(device, request.precision)
     prediction: Any = None if request.prediction == "auto" else request.prediction
     parts = load_parts(request.base, request.vae, prediction, request.clip_skip, dtype)
     place(parts, device, dtype)
@@ -115,11 +117,5 @@ def load_score(name: str, request: ComparisonRequest, say: Say) -> Score:
     """Load a scorer; returns what scores images with it."""
     from imagereward_ext.scorers import load_scorer
 
-    scorer = load_scorer(
-        name,
-        device="cpu" if request.cpu else "auto",
-        folder=request.scorer_folder,
-        download=request.download,
-        report=say,
-    )
-    return scorer.score
+    spec = ScorerSpec(name, request.scorer_folder, request.download)
+    return load_scorer(spec, compute=Compute("cpu" if request.cpu else "auto"), report=say).score

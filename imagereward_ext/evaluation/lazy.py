@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from PIL import Image
 
-from imagereward_ext.scorers import loading, placement
+from imagereward_ext.compute import Compute
+from imagereward_ext.scorers import loading
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.loading import Source
 from imagereward_ext.storage import write_text
+from imagereward_ext.weights.spec import ScorerSpec
 
 _NOTES = "digests.json"
 
@@ -41,31 +43,16 @@ class LazyScorer:
 
 
 def open_scorer(
-    name: str,
-    cache: Path,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    batch_size: int | None = None,
-    folder: Path | None = None,
-    download: bool = True,
-    report: Callable[[str], None] | None = None,
+    spec: ScorerSpec, cache: Path, compute: Compute | None = None, report: Callable[[str], None] | None = None
 ) -> LazyScorer:
     """Find a scorer; load it now only when its digest is not known."""
+    compute = compute or Compute()
 
     def load() -> Scorer:
-        return loading.load_scorer(
-            name,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            folder=folder,
-            download=download,
-            report=report,
-        )
+        return loading.load_scorer(spec, compute=compute, report=report)
 
-    source = loading.find_source(name, folder=folder, download=download, report=report)
-    dtype = placement.choose(device, precision, batch_size).dtype
+    source = loading.find_source(spec, report)
+    dtype = compute.for_scoring().dtype
     if source.architecture == "mix":  # its identity hangs on other files; it is read anew each time
         return _loaded(source, load())
     look = _look_of(source)
@@ -74,7 +61,7 @@ def open_scorer(
         return LazyScorer(source, notes[look], dtype, load)
     scorer = _loaded(source, load())
     # Loading may have converted the weights: what is noted is how they look now.
-    now = loading.find_source(name, folder=folder, download=download, report=report)
+    now = loading.find_source(spec, report)
     cache.mkdir(parents=True, exist_ok=True)
     write_text(cache / _NOTES, json.dumps({**_read_notes(cache), _look_of(now): scorer.digest}, indent=1))
     return scorer

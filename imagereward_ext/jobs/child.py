@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs.claim import ClaimError, claimed
 from imagereward_ext.jobs.comparison import comparison_request
@@ -91,14 +92,12 @@ def _engine(order: Order) -> Any:
     """Run the engine. It is imported here, when the locks are held: it takes seconds."""
     from imagereward_ext.refl.config import from_mapping
     from imagereward_ext.refl.training import resume, train
-    from imagereward_ext.scorers import load_scorer
+    from imagereward_ext.scorers import ScorerSpec, load_scorer
 
     def load(name: str) -> Any:
         return load_scorer(
-            name,
-            device="cpu" if order.config.get("cpu") else "auto",
-            folder=Path(order.scorers) if order.scorers else None,
-            download=order.download,
+            ScorerSpec(name, Path(order.scorers) if order.scorers else None, order.download),
+            compute=Compute("cpu" if order.config.get("cpu") else "auto"),
             report=_say,
         )
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from imagereward_ext.compute import diffusion_type
 from imagereward_ext.diffusion import lora
 from imagereward_ext.diffusion.loading import load_parts
 from imagereward_ext.diffusion.model_config import ModelConfig
 from imagereward_ext.diffusion.parts import DiffusionParts
-from imagereward_ext.diffusion.placement import choose_type, place
+from imagereward_ext.diffusion.placement import place
 from imagereward_ext.diffusion.prompts import read_prompts
 from imagereward_ext.diffusion.sampling import SamplingSettings
 from imagereward_ext.refl import calibration
@@ -104,7 +105,7 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
     _refuse_idle_processes(config, processes.count)
     prediction: Any = None if config.prediction == "auto" else config.prediction
     vae = Path(config.vae).expanduser() if config.vae else None
-    dtype = choose_type(processes.device, config.precision)
+    dtype = diffusion_type(processes.device, config.precision)
     parts = load_parts(Path(config.checkpoint).expanduser(), vae, prediction, config.clip_skip, dtype)
     free = [
         gigabytes for gigabytes in processes.collect([free_memory(processes.device)]) if gigabytes is not None

@@ -12,13 +12,13 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Compute, Placement
 from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.embeddings import EmbeddingCache, embed_images, embed_prompts
 from imagereward_ext.reward_training.learner import Learner, Standard, Where
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, RewardTrainingError
 from imagereward_ext.reward_training.train import RankingSets
-from imagereward_ext.scorers import placement
 from imagereward_ext.scorers.clip_mlp import ClipMlp, ClipMlpHead
 from imagereward_ext.scorers.clip_tower import ClipArchitecture, ClipTower, load_tower
 from imagereward_ext.weights import catalogue, locate
@@ -123,7 +123,7 @@ def make_learner(
     if init is not None and tower_name is not None:
         raise RewardTrainingError(f"{init} brings its own CLIP tower; leave the tower {tower_name!r} out")
     where = where or Where()
-    chosen = placement.choose(str(PartialState().device), "fp32")
+    chosen = Compute(str(PartialState().device), "fp32").for_scoring()
     with torch.inference_mode(False), torch.no_grad():
         if init is not None:
             tower, files, head, start, standard = _from_model(init, chosen, where)
@@ -150,7 +150,7 @@ def _new_head(shared_width: int, seed: int) -> ClipMlpHead:
         return ClipMlpHead(shared_width)
 
 
-def _from_catalogue(name: str, chosen: placement.Placement, where: Where) -> tuple[ClipTower, TowerFiles]:
+def _from_catalogue(name: str, chosen: Placement, where: Where) -> tuple[ClipTower, TowerFiles]:
     source = where.source(name)
     if source.architecture != "clip":
         raise RewardTrainingError(f"{name} has no CLIP towers to stand on: it is {source.architecture}")
@@ -164,7 +164,7 @@ def _from_catalogue(name: str, chosen: placement.Placement, where: Where) -> tup
 
 
 def _from_model(
-    name: str, chosen: placement.Placement, where: Where
+    name: str, chosen: Placement, where: Where
 ) -> tuple[ClipTower, TowerFiles, ClipMlpHead, str, Standard]:
     source = where.source(name)
     if source.architecture != "clip-mlp":

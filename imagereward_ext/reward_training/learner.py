@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.loading import Source, find_source, load_scorer
 from imagereward_ext.weights.catalogue import RemoteFile
 from imagereward_ext.weights.download import Report, obtain
 from imagereward_ext.weights.model_folder import ModelConfig
+from imagereward_ext.weights.spec import ScorerSpec
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,12 @@ class Where:
 
     def source(self, name: str) -> Source:
         """Find (or bring) a scorer's files."""
-        return find_source(name, folder=self.folder, download=self.download, report=self.report)
+        return find_source(ScorerSpec(name, self.folder, self.download), self.report)
 
     def scorer(self, name: str, device: str = "cpu") -> Scorer:
         """Load a scorer in single precision."""
-        return load_scorer(
-            name,
-            device=device,
-            precision="fp32",
-            folder=self.folder,
-            download=self.download,
-            report=self.report,
-        )
+        spec = ScorerSpec(name, self.folder, self.download)
+        return load_scorer(spec, compute=Compute(device, "fp32"), report=self.report)
 
     def file(self, file: RemoteFile) -> Path:
         """Find (or bring) a single file."""

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.scorers.clip import ClipScorer
 from imagereward_ext.scorers.clip_tower import ClipArchitecture, ClipTower, joint_digest, tower_of
 from imagereward_ext.scorers.filling import fill, published_shapes
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import Placement
 
 _WIDTHS = (1024, 128, 64, 16)
 

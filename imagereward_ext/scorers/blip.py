@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.scorers.filling import fill, published_shapes
 from imagereward_ext.scorers.image_reward import Architecture, Network
 from imagereward_ext.scorers.image_reward import published_name as image_reward_name
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.scorers.wordpiece import WordPieceTokenizer
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.scorers.clip_tower import ClipArchitecture, ClipTower, load_tower
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import Placement
 
 
 class ClipScorer(EmbeddingScorer):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.scorers.clip import ClipScorer
 from imagereward_ext.scorers.clip_tower import (
@@ -21,7 +22,6 @@ from imagereward_ext.scorers.clip_tower import (
 )
 from imagereward_ext.scorers.filling import fill, published_shapes
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import Placement
 
 HIDDEN_WIDTHS = (1024, 256, 128, 32)
 _DROPOUTS = {0: 0.2, 1: 0.2, 2: 0.1}

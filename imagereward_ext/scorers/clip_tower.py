@@ -20,13 +20,12 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.scorers.filling import fill, published_shapes
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.weights import catalogue
-from imagereward_ext.weights.download import obtain
 from imagereward_ext.wording import well_formed
 
 _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
@@ -175,7 +174,7 @@ def catalogue_tower(name: str, source: Source) -> Source:
         raise WeightsError(f"{name} is no CLIP model but {entry.architecture}; its towers cannot be shared")
 
     def bring(file: catalogue.RemoteFile) -> Path:
-        return obtain(file, source.folder, download=source.download, report=source.report)
+        return source.spec.obtain(file, source.report)
 
     companions = {role: bring(file) for role, file in entry.companions.items()}
     return dataclasses.replace(

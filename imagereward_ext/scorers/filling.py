@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.errors import ScoringError
-from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.weights.tensors import Shape, TensorFile
 
 Rename = Callable[[str], str]

@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.scorers.attention import fuse_attention
 from imagereward_ext.scorers.base import EmbeddingScorer
 from imagereward_ext.scorers.filling import fill, published_shapes
-from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.scorers.wordpiece import WordPieceTokenizer
 

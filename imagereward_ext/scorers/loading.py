@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 
+from imagereward_ext.compute import Compute, Placement
 from imagereward_ext.errors import WeightsError
-from imagereward_ext.scorers import placement
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.calibration import STANDARD, Calibration
-from imagereward_ext.scorers.placement import Placement
 from imagereward_ext.weights import catalogue, locate, model_folder
 from imagereward_ext.weights.catalogue import Entry
-from imagereward_ext.weights.download import Report, obtain
+from imagereward_ext.weights.download import Report
+from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import (
     BrokenWeightsError,
     Shapes,
@@ -55,9 +55,8 @@ class Source:
     std: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     report: Report = print
-    folder: Path | None = None
-    """Where the user keeps weights, for what this scorer shares with others."""
-    download: bool = True
+    spec: ScorerSpec = field(default_factory=ScorerSpec)
+    """As it was asked for: what this scorer shares with others lies in the same places."""
     fetch_again: Callable[[], Path] | None = None
     """Brings a fresh copy of the weights; None when the file is the user's own."""
 
@@ -85,7 +84,7 @@ class Source:
             return file
         target = locate.converted(file.path)
         if locate.is_hub_cache(file.path):  # the hub's own folder is not ours to write to
-            target = locate.places(self.folder)[0] / target.name
+            target = locate.places(self.spec.folder)[0] / target.name
         self.report(f"Converting {file.path.name} once, to {target}")
         return convert(file, expected, target)
 
@@ -105,8 +104,9 @@ class _Module(Protocol):
 
 
 def load_scorer(
-    name: str = catalogue.DEFAULT,
+    name: str | ScorerSpec = catalogue.DEFAULT,
     *,
+    compute: Compute | None = None,
     device: str = "auto",
     precision: str = "auto",
     batch_size: int | None = None,
@@ -117,75 +117,68 @@ def load_scorer(
     """Load a scorer by name, model folder or weights file.
 
     `folder` is searched for weights before all other places, and receives what is downloaded. `report` receives
-    plain messages about work that takes time.
+    plain messages about work that takes time. Inside this project a :class:`ScorerSpec` and a :class:`Compute` take
+    the place of the other words.
     """
-    source = find_source(name, folder=folder, download=download, report=report)
-    chosen = placement.choose(device, precision, batch_size)
+    spec = (
+        name if isinstance(name, ScorerSpec) else ScorerSpec(name, Path(folder) if folder else None, download)
+    )
+    compute = compute or Compute(device, precision, batch_size)
+    source = find_source(spec, report)
+    return build_scorer(source, compute.for_scoring())
+
+
+def build_scorer(source: Source, placement: Placement) -> Scorer:
+    """Build a scorer from its files."""
     module = cast(_Module, import_module(ARCHITECTURES[source.architecture]))
     # A host may call from within inference mode; weights made there could never be trained against.
     with torch.inference_mode(False), torch.no_grad():
-        scorer = module.build(source, chosen)
+        scorer = module.build(source, placement)
     scorer.calibration = source.calibration
     return scorer
 
 
-def find_source(
-    name: str, *, folder: Path | str | None = None, download: bool = True, report: Report | None = None
-) -> Source:
+def find_source(spec: ScorerSpec, report: Report | None = None) -> Source:
     """Find (or bring) the files of a scorer without opening them."""
     report = report or (lambda message: None)
-    place = Path(folder).expanduser() if folder else None
-    found = locate.resolve(name, place)
+    found = spec.resolve()
     if isinstance(found, Entry):
-        return _from_catalogue(found, report, place, download)
-    return (_from_folder if found.is_dir() else _from_file)(found, report, place, download)
+        return _from_catalogue(found, spec, report)
+    return (_from_folder if found.is_dir() else _from_file)(found, spec, report)
 
 
-def _from_catalogue(entry: Entry, report: Report, folder: Path | None, download: bool) -> Source:
+def _from_catalogue(entry: Entry, spec: ScorerSpec, report: Report) -> Source:
     def obtain_weights() -> Path:
-        return obtain(entry.weights, folder, download=download, report=report)
+        return spec.obtain(entry.weights, report)
 
     weights = obtain_weights()
-    return _source_of(
-        entry, weights, report, folder, download, None if locate.is_hub_cache(weights) else obtain_weights
-    )
+    source = _source_of(entry, weights, spec, report)
+    return source if locate.is_hub_cache(weights) else replace(source, fetch_again=obtain_weights)
 
 
-def _from_file(path: Path, report: Report, folder: Path | None, download: bool) -> Source:
+def _from_file(path: Path, spec: ScorerSpec, report: Report) -> Source:
     """Take a lone weights file as ImageReward's; opening it will tell if it is something else."""
     entry = catalogue.ENTRIES[catalogue.DEFAULT]
-    return _source_of(entry, locate.newest(path) or path, report, folder or path.parent, download, None)
+    beside = replace(spec, folder=spec.folder or path.parent)
+    return _source_of(entry, locate.newest(path) or path, beside, report)
 
 
-def _source_of(
-    entry: Entry,
-    weights: Path,
-    report: Report,
-    folder: Path | None,
-    download: bool,
-    fetch_again: Callable[[], Path] | None,
-) -> Source:
-    companions = {
-        role: obtain(file, folder, download=download, report=report)
-        for role, file in entry.companions.items()
-    }
+def _source_of(entry: Entry, weights: Path, spec: ScorerSpec, report: Report) -> Source:
     return Source(
         name=entry.name,
         label=entry.label,
         architecture=entry.architecture,
         weights=weights,
-        companions=companions,
+        companions={role: spec.obtain(file, report) for role, file in entry.companions.items()},
         mean=entry.mean,
         std=entry.std,
         settings=entry.settings,
         report=report,
-        folder=folder,
-        download=download,
-        fetch_again=fetch_again,
+        spec=spec,
     )
 
 
-def _from_folder(path: Path, report: Report, folder: Path | None, download: bool) -> Source:
+def _from_folder(path: Path, spec: ScorerSpec, report: Report) -> Source:
     config = model_folder.read_config(path)
     if config.architecture not in ARCHITECTURES:
         raise WeightsError(
@@ -201,6 +194,5 @@ def _from_folder(path: Path, report: Report, folder: Path | None, download: bool
         std=config.std,
         settings=config.settings,
         report=report,
-        folder=folder,
-        download=download,
+        spec=spec,
     )

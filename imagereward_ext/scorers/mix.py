@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.errors import ScoringError, WeightsError
 from imagereward_ext.scorers import loading
 from imagereward_ext.scorers.base import Progress, Scorer
 from imagereward_ext.scorers.calibration import STANDARD, Calibration
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import PRECISIONS, Placement
 from imagereward_ext.scorers.reward import Reward
 
 HOW_TO_MEASURE = "measure them with: python -m imagereward_ext evaluate calibrate FOLDER_OF_YOUR_IMAGES --output {name} {parts}"
@@ -160,22 +160,12 @@ def _calibration(record: PartRecord, name: str, how: str) -> Calibration:
 
 
 def _load(record: PartRecord, source: Source, placement: Placement) -> Scorer:
-    if (
-        loading.find_source(record.scorer, folder=source.folder, download=source.download).architecture
-        == "mix"
-    ):
+    part = loading.find_source(source.spec.another(record.scorer), source.report)
+    if part.architecture == "mix":
         raise WeightsError(
             f"{source.name} mixes {record.scorer}, which is a mix itself; name its parts instead"
         )
-    return loading.load_scorer(
-        record.scorer,
-        device=str(placement.device),
-        precision=next(name for name, dtype in PRECISIONS.items() if dtype == placement.dtype),
-        batch_size=placement.batch_size,
-        folder=source.folder,
-        download=source.download,
-        report=source.report,
-    )
+    return loading.build_scorer(part, placement)
 
 
 def _require_weight(scorer: str, weight: float) -> None:

@@ -5,10 +5,10 @@ Kirstain et al., "Pick-a-Pic: An Open Dataset of User Preferences for Text-to-Im
 
 from __future__ import annotations
 
+from imagereward_ext.compute import Placement
 from imagereward_ext.scorers.clip import Clip
 from imagereward_ext.scorers.clip_tower import ClipArchitecture, load_tower
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.scorers.placement import Placement
 
 
 def build(source: Source, placement: Placement) -> Clip:

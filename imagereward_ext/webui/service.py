@@ -6,11 +6,12 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Host, current_host
 from imagereward_ext.metadata.score_mark import ScoreMark
@@ -19,6 +20,7 @@ from imagereward_ext.settings import read, schema
 from imagereward_ext.webui import history as histories
 from imagereward_ext.webui.history import History
 from imagereward_ext.webui.options import AS_IN_SETTINGS, MOVE_TO_CPU, UNLOAD_IDLE, Settings
+from imagereward_ext.weights.spec import ScorerSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,17 +63,15 @@ class Service:
     def wish(self, scorer: str = "") -> Wish:
         """Say which scorer is wanted, and how it should run here."""
         settings = self.settings()
-        wish = Wish(
-            name=settings.scorer if scorer in ("", AS_IN_SETTINGS) else scorer,
-            device=self._device(settings),
-            precision=settings.precision,
-            batch_size=settings.batch_size or None,
-            folder=self.folder(settings),
+        spec = ScorerSpec(
+            settings.scorer if scorer in ("", AS_IN_SETTINGS) else scorer,
+            self.folder(settings),
             download=not self.host.flag("imagereward_no_download", False),
         )
-        if wish.device != "cpu" and self.card_is_lent():
-            return replace(wish, device="cpu", precision="auto")
-        return wish
+        compute = Compute(self._device(settings), settings.precision, settings.batch_size or None)
+        if compute.device != "cpu" and self.card_is_lent():
+            compute = compute.on_cpu()
+        return Wish(spec, compute)
 
     def folder(self, settings: Settings | None = None) -> Path:
         """Return where scorers are looked for first and downloaded to."""

@@ -5,12 +5,14 @@ import statistics
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.calibrate import measure, own_images, write_mix
 from imagereward_ext.evaluation.lazy import open_scorer
 from imagereward_ext.evaluation.scoring import score_items
 from imagereward_ext.images import open_image
 from imagereward_ext.scorers.loading import load_scorer
+from imagereward_ext.weights.spec import ScorerSpec
 from tests.evaluation.conftest import scores_from
 from tests.tiny import make_tiny_scorer_folder, picture
 from tests.tiny_clip import make_clip_folder
@@ -42,7 +44,7 @@ def test_images_come_with_the_prompts_they_carry(images):
 def test_a_mix_has_mean_0_and_spread_1_on_the_measured_images(images, tmp_path):
     folders = [str(make_clip_folder(tmp_path / "clip")), str(make_tiny_scorer_folder(tmp_path / "reward"))]
     cache = tmp_path / "cache"
-    scorers = [open_scorer(folder, cache, device="cpu") for folder in folders]
+    scorers = [open_scorer(ScorerSpec(folder), cache, Compute("cpu")) for folder in folders]
     items, _ = own_images(images)
     scores = score_items(items, scorers, cache)
     measured = measure(scores)

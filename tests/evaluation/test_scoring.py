@@ -4,12 +4,14 @@ import math
 
 import pytest
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.evaluation import lazy, scoring
 from imagereward_ext.evaluation.lazy import open_scorer
 from imagereward_ext.evaluation.scoring import Item, score_items
 from imagereward_ext.images import open_image
 from imagereward_ext.scorers.loading import load_scorer
+from imagereward_ext.weights.spec import ScorerSpec
 from tests.tiny import make_tiny_scorer_folder, picture
 from tests.tiny_clip import make_aesthetic_folder, make_mix_folder
 
@@ -119,7 +121,7 @@ def test_a_second_report_loads_no_weights(items, tmp_path, make, monkeypatch):
     monkeypatch.setattr(lazy.loading, "load_scorer", lambda *a, **k: loads.append(a) or real(*a, **k))
 
     def report():
-        scorer = open_scorer(str(folder), tmp_path / "cache", device="cpu")
+        scorer = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
         return score_items(items, [scorer], tmp_path / "cache").of(scorer.name, items)
 
     first = report()
@@ -136,10 +138,10 @@ def test_a_second_report_loads_no_weights(items, tmp_path, make, monkeypatch):
 
 def test_changed_files_are_looked_at_again(items, tmp_path):
     folder = make_tiny_scorer_folder(tmp_path / "model")
-    first = open_scorer(str(folder), tmp_path / "cache", device="cpu")
+    first = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
     (folder / "config.json").write_text(
         (folder / "config.json").read_text().replace('"std": 0.5', '"std": 0.25')
     )
-    second = open_scorer(str(folder), tmp_path / "cache", device="cpu")
+    second = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
     scores = [score_items(items, [s], tmp_path / "cache").of(s.name, items) for s in (first, second)]
     assert scores[1] == pytest.approx([2 * score for score in scores[0]], abs=1e-4)

@@ -13,6 +13,7 @@ from imagereward_ext.scorers.blip import load_towers
 from imagereward_ext.scorers.image_reward import Network
 from imagereward_ext.scorers.loading import find_source, load_scorer
 from imagereward_ext.weights import catalogue
+from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import open_tensors
 from tests import tiny, tiny_clip
 from tests.tiny import picture
@@ -52,7 +53,7 @@ def test_an_image_reward_can_begin_with_blip_s_towers(tmp_path, monkeypatch):
     (folder / "vocab.txt").rename(tmp_path / catalogue.BERT_VOCABULARY.name)
     network = Network(tiny.TINY)
     head = [weight.clone() for weight in network.head.parameters()]
-    digest = load_towers(network, find_source("BLIP", folder=tmp_path, download=False))
+    digest = load_towers(network, find_source(ScorerSpec("BLIP", tmp_path, download=False)))
     file = open_tensors(tmp_path / "blip-large.safetensors")
     assert len(digest) == 10
     torch.testing.assert_close(

@@ -705,14 +705,14 @@ def test_scoring_takes_nothing_from_the_card_of_a_training(training, service, mo
     """Extras, PNG Info and the routes score meanwhile as well."""
     monkeypatch.setattr(service.host, "device", lambda: "cuda:0")
     service.host.options["imagereward_precision"] = "fp16"
-    assert (service.wish().device, service.wish().precision) == ("cuda:0", "fp16")
+    assert (service.wish().compute.device, service.wish().compute.precision) == ("cuda:0", "fp16")
     order = Order({"name": "run", "output": str(tmp_path)}, generate=generate)
     order.folder.mkdir()
     monkeypatch.setattr(training.trainer.queue, "_busy", order)
     training.handover.make_room(order)
-    assert (service.wish().device, service.wish().precision) == (device, precision)
+    assert (service.wish().compute.device, service.wish().compute.precision) == (device, precision)
     monkeypatch.setattr(training.trainer.queue, "_busy", None)
-    assert service.wish().device == "cuda:0"
+    assert service.wish().compute.device == "cuda:0"
 
 
 def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path):

@@ -2,10 +2,12 @@ import math
 
 import pytest
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ScoringError, UsageError, WeightsError
 from imagereward_ext.residency import Residency, Wish
 from imagereward_ext.webui.options import AS_IN_SETTINGS, UNLOAD_IDLE
 from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.weights.spec import ScorerSpec
 from tests.hosts.fake_host import FakeHost
 from tests.tiny import picture
 from tests.webui.services import make_service
@@ -32,20 +34,20 @@ def test_flags_win_over_settings(tmp_path):
         imagereward_device="cuda", imagereward_download_folder="/nowhere", imagereward_batch_size=4
     )
     wish = Service(host).wish("CLIP")
-    assert wish == Wish("CLIP", "cpu", "auto", 4, tmp_path / "d", download=False)
+    assert wish == Wish(ScorerSpec("CLIP", tmp_path / "d", download=False), Compute("cpu", "auto", 4))
 
 
 def test_auto_takes_the_hosts_device_where_torch_knows_it(tmp_path):
     host = FakeHost(tmp_path)
     host.device = lambda: "cuda:1"
-    assert Service(host).wish().device == "cuda:1"
+    assert Service(host).wish().compute.device == "cuda:1"
     host.device = lambda: "privateuseone:0"  # DirectML: the scorers know nothing of it
-    assert Service(host).wish().device == "cpu"
+    assert Service(host).wish().compute.device == "cpu"
 
 
 def test_the_scorer_is_the_settings_one_unless_named(service):
-    assert service.wish().name == service.wish(AS_IN_SETTINGS).name == "tiny"
-    assert service.wish("CLIP").name == "CLIP"
+    assert service.wish().spec.name == service.wish(AS_IN_SETTINGS).spec.name == "tiny"
+    assert service.wish("CLIP").spec.name == "CLIP"
 
 
 def test_names_hold_the_known_and_the_users_own(service):
