@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from imagereward_ext.errors import ImageRewardError
@@ -13,19 +13,11 @@ from imagereward_ext.evaluation.report import Table
 from imagereward_ext.evaluation.scoring import CanScore, Item, Scores
 from imagereward_ext.images import SUFFIXES
 from imagereward_ext.metadata import records
+from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.scorers.mix import PartRecord
 from imagereward_ext.weights.model_folder import ModelConfig, write_config
 
 _ENOUGH = 20
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A scorer's mean and spread."""
-
-    mean: float
-    std: float
-    images: int
 
 
 def own_images(folder: Path, prompt: str | None = None) -> tuple[list[Item], int]:
@@ -51,23 +43,18 @@ def own_images(folder: Path, prompt: str | None = None) -> tuple[list[Item], int
     return items, without_prompt
 
 
-def measure(scores: Scores) -> dict[str, Measure]:
+def measure(scores: Scores) -> dict[str, Calibration]:
     """Return each scorer's mean and spread."""
     measures = {}
     for name, table in scores.by_scorer.items():
         values = list(table.values())
         if len(values) < _ENOUGH:
             raise ImageRewardError(f"only {len(values)} images can be read; {_ENOUGH} or more are needed")
-        std = statistics.pstdev(values)
-        if not std > 0:
-            raise ImageRewardError(
-                f"{name} gives all {len(values)} images the same score: it cannot be put on a scale"
-            )
-        measures[name] = Measure(statistics.fmean(values), std, len(values))
+        measures[name] = Calibration.of(values, name)
     return measures
 
 
-def measures_table(measures: dict[str, Measure]) -> Table:
+def measures_table(measures: dict[str, Calibration]) -> Table:
     """Lay the measures out."""
     rows = [[name, f"{m.mean:.4f}", f"{m.std:.4f}", f"{m.images:,}"] for name, m in measures.items()]
     return Table("On your images", ["scorer", "mean", "spread", "images"], rows)
@@ -92,8 +79,9 @@ def write_mix(
     ]
     items = list(scores.by_scorer[scorers[0].name])
     columns = [scores.of(scorer.name, items) for scorer in scorers]
+    scales = [measures[scorer.name] for scorer in scorers]
     totals = [
-        math.fsum(_term(part, value) for part, value in zip(parts, row, strict=True))
+        math.fsum(weight * scale(score) for weight, scale, score in zip(weights, scales, row, strict=True))
         for row in zip(*columns, strict=True)
     ]
     std = statistics.pstdev(totals)
@@ -111,12 +99,6 @@ def write_mix(
     )
     write_config(folder, config)
     return folder
-
-
-def _term(part: PartRecord, value: float) -> float:
-    assert part.mean is not None
-    assert part.std is not None
-    return part.weight * (value - part.mean) / part.std
 
 
 def _own_prompt(path: Path) -> str:

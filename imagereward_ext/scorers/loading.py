@@ -32,14 +32,14 @@ from imagereward_ext.weights.tensors import (
 _FOLDERS_ONLY = ("clip-mlp", "mix")
 """Architectures of which nothing is published: they come as model folders."""
 
-ARCHITECTURES = {
-    name: f"{__package__}.{name.replace('-', '_')}"
-    for name in dict.fromkeys([*(entry.architecture for entry in catalogue.ENTRIES.values()), *_FOLDERS_ONLY])
-}
-"""Each architecture's module, which has its name and a function `build(source, placement) -> Scorer`.
 
-So one more published scorer is one file here and one row of the catalogue.
-"""
+def architectures() -> dict[str, str]:
+    """List each architecture's module, which has its name and a function `build(source, placement) -> Scorer`.
+
+    So one more published scorer is one file here and one row of the catalogue.
+    """
+    names = [*(entry.architecture for entry in catalogue.ENTRIES.values()), *_FOLDERS_ONLY]
+    return {name: f"{__package__}.{name.replace('-', '_')}" for name in dict.fromkeys(names)}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def load_scorer(
 
 def build_scorer(source: Source, placement: Placement) -> Scorer:
     """Build a scorer from its files."""
-    module = cast(_Module, import_module(ARCHITECTURES[source.architecture]))
+    module = cast(_Module, import_module(architectures()[source.architecture]))
     # A host may call from within inference mode; weights made there could never be trained against.
     with torch.inference_mode(False), torch.no_grad():
         scorer = module.build(source, placement)
@@ -180,9 +180,9 @@ def _source_of(entry: Entry, weights: Path, spec: ScorerSpec, report: Report) ->
 
 def _from_folder(path: Path, spec: ScorerSpec, report: Report) -> Source:
     config = model_folder.read_config(path)
-    if config.architecture not in ARCHITECTURES:
+    if config.architecture not in (known := architectures()):
         raise WeightsError(
-            f"{path} has the architecture {config.architecture!r}; known are {', '.join(ARCHITECTURES)}"
+            f"{path} has the architecture {config.architecture!r}; known are {', '.join(known)}"
         )
     return Source(
         name=config.name,

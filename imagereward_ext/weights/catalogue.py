@@ -45,7 +45,7 @@ class Entry:
     label: str
     """The key of its score inside an image file."""
     architecture: str
-    """A row of :data:`imagereward_ext.scorers.loading.ARCHITECTURES`."""
+    """The module of :mod:`imagereward_ext.scorers` that builds it, with - for _."""
     weights: RemoteFile
     licence: str
     homepage: str

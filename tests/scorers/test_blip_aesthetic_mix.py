@@ -1,6 +1,7 @@
 """The scorers whose sums are short enough to be done again by hand."""
 
 import dataclasses
+import hashlib
 import json
 import math
 
@@ -85,6 +86,13 @@ def test_a_mix_is_the_weighted_sum_of_standardised_parts(tmp_path):
     total = 0.7 * (clip.score([image], prompt)[0] - 0.2) / 0.1 - 0.3 * reward.score([image], prompt)[0] / 2.0
     mixed = load(folder).score([image], prompt)
     assert mixed == pytest.approx([(total - 0.1) / 0.5], abs=1e-4)
+
+
+def test_a_mix_keeps_the_digest_that_stands_in_files(tmp_path):
+    folder = tiny_clip.make_mix_folder(tmp_path / "mix")
+    clip, reward = load(folder / "parts" / "clip"), load(folder / "parts" / "reward")
+    content = json.dumps([[clip.digest, 0.7, 0.2, 0.1], [reward.digest, -0.3, 0.0, 2.0]])
+    assert load(folder).digest == hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
 def change(folder, edit):
