@@ -14,7 +14,7 @@ from tests.house import PACKAGE, ROOT, room_of
 
 # A room may import the rooms listed for it, and nothing else of ours.
 _FILES = {"errors", "wording", "storage", "images", "metadata", "selection", "rankings", "settings", "memory"}
-_MODELS = _FILES | {"scorers", "weights", "residency"}
+_MODELS = _FILES | {"compute", "scorers", "weights", "residency"}
 _TRAINED = _MODELS | {"diffusion"}
 _USE_CASES = _TRAINED | {"training", "refl", "reward_training", "evaluation"}
 ALLOWED = {
