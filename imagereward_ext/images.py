@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from imagereward_ext.errors import ImageError
+from imagereward_ext.storage import is_pipe_or_device
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".apng"}
@@ -37,6 +38,7 @@ def open_image(path: Path | str) -> Image.Image:
     """
     path = Path(path)
     try:
+        _refuse_pipes(path)
         with Image.open(path) as file:
             _refuse_giants(file.size)
             file.load()
@@ -64,7 +66,7 @@ def find_images(
     Folders are listed as people sort, 2 before 10. A file that is reached twice is listed once. Whatever lies in
     the folders to `leave_out` is not listed.
     """
-    unwanted = {folder.resolve() for folder in leave_out}
+    unwanted = {_resolved(folder) for folder in leave_out}
     paths: dict[Path, None] = {}
     problems = []
     for place in places:
@@ -75,7 +77,7 @@ def find_images(
             continue
         if not found:
             problems.append(ImageError(f"{place}: {_why_nothing_was_found(Path(place), recursive)}"))
-        paths.update(dict.fromkeys(path for path in found if unwanted.isdisjoint(path.resolve().parents)))
+        paths.update(dict.fromkeys(path for path in found if unwanted.isdisjoint(_resolved(path).parents)))
     return FoundImages(list(paths), problems)
 
 
@@ -83,6 +85,10 @@ def natural_key(path: Path) -> list[tuple[str, int, str]]:
     """Sort key under which image2 comes before image10, and folders stay together."""
     pieces = re.findall(r"(\D*)(\d*)", str(path))
     return [(text.casefold(), int(number or 0), text + number) for text, number in pieces]
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
 
 
 def _expanded(place: Path, recursive: bool) -> list[Path]:
@@ -114,6 +120,11 @@ def _why_nothing_was_found(place: Path, recursive: bool) -> str:
         if recursive
         else "no images in this folder (--recursive looks into its folders)"
     )
+
+
+def _refuse_pipes(path: Path) -> None:
+    if is_pipe_or_device(path):
+        raise ImageError("is no file, but a pipe or a device")
 
 
 def _refuse_giants(size: tuple[int, int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -44,6 +45,12 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_text(target: Path, content: str) -> None:
     """Write a UTF-8 text file atomically, line ends as given."""
     write_bytes(target, content.encode("utf-8"))
+
+
+def is_pipe_or_device(path: Path) -> bool:
+    """Tell whether opening a path could wait for ever, or never come to an end."""
+    mode = path.stat().st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def file_digest(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagereward_ext.errors import ImageError
+from imagereward_ext.errors import ImageError, MetadataError
 from imagereward_ext.images import MAX_PIXELS, find_images, open_image
+from imagereward_ext.metadata import records
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
@@ -61,6 +63,31 @@ def test_a_folder_is_no_image(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.png") == "does not exist"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    assert refusal(tmp_path / "a.png") == "is no file, but a pipe or a device"
+    with pytest.raises(MetadataError, match=r"a\.png: is no file, but a pipe or a device"):
+        records.read(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_to_itself_or_to_nothing_is_told_and_hides_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    gradient().save(tmp_path / "z.png")
+    assert names(tmp_path, find_images([tmp_path], leave_out=[tmp_path / "loop.png"]).paths) == [
+        "gone.png",
+        "loop.png",
+        "z.png",
+    ]
+    assert refusal(tmp_path / "loop.png").startswith("cannot be read (")
+    assert refusal(tmp_path / "gone.png") == "does not exist"
+    for name in ("loop.png", "gone.png"):
+        with pytest.raises(MetadataError, match=name):
+            records.read(tmp_path / name)
 
 
 def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

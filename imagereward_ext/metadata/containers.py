@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import exif, infotext, jpeg, png, webp
 from imagereward_ext.metadata.found_text import FoundText
-from imagereward_ext.storage import replacing
+from imagereward_ext.storage import is_pipe_or_device, replacing
 from imagereward_ext.wording import well_formed
 
 PNG_KEYWORD = "parameters"
@@ -32,6 +32,7 @@ class Texts(NamedTuple):
 def read_texts(path: Path) -> Texts:
     """Read the texts of an image file without decoding the image."""
     try:
+        _refuse_pipes(path)
         with path.open("rb") as file:
             return _texts(file)
     except MetadataError as error:
@@ -133,6 +134,11 @@ def _format(file: BinaryIO) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     return ""
+
+
+def _refuse_pipes(path: Path) -> None:
+    if is_pipe_or_device(path):
+        raise MetadataError("is no file, but a pipe or a device")
 
 
 def _refuse_read_only(path: Path) -> None:
