@@ -152,11 +152,15 @@ def _broken_promise(text: str) -> str | None:
     if _foreign(after) != _foreign(before):
         return f"the mark changes fields: {_foreign(before)} to {_foreign(after)}"
     bare = without_marks(written)
-    if infotext.has_parameter_line(bare) and (
-        find_marks(bare) or _foreign(infotext.parse(bare)) != _foreign(after)
-    ):
-        return "taking the marks out leaves some, or changes fields"
-    return None
+    if not infotext.has_parameter_line(bare):
+        return None
+    labels = tuple(found.label for found in find_marks(written))
+    kept = {key: value for key, value in after.fields.items() if not key.startswith(labels)}
+    if {
+        key: value for key, value in infotext.parse(bare).fields.items() if not key.startswith(labels)
+    } != kept:
+        return "taking the marks out changes fields"
+    return f"taking the marks out leaves {find_marks(bare)}" if find_marks(bare) else None
 
 
 def _foreign(said: infotext.Infotext) -> dict[str, str]:
