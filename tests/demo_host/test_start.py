@@ -39,14 +39,14 @@ def test_the_refl_tab_begins_with_a_training_of_the_demos_size(data, tmp_path):
     """The host fills controls in by their labels: each of ours is the label of the field that is meant."""
     gr = pytest.importorskip("gradio")
     from imagereward_ext.webui.refl_tab import tab
-    from imagereward_ext.webui.refl_tab.training import Training
+    from imagereward_ext.webui.refl_tab.training import TrainingService
     from tests.webui.services import make_service
 
     service = make_service(tmp_path)
     service.host.checkpoint = lambda: Checkpoint(start.MODELS / f"{NAME}.safetensors")
     service.host.options |= json.loads((data / "config.json").read_text())
     with gr.Blocks() as blocks:
-        tab.build(service, Training(service, tmp_path / "locks")).render()
+        tab.build(service, TrainingService(service, tmp_path / "locks")).render()
     parts = {part.elem_id: part for part in blocks.blocks.values() if getattr(part, "elem_id", None)}
     given = json.loads((data / "ui-config.json").read_text())
 
