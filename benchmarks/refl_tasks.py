@@ -147,7 +147,7 @@ def our_step(
     batch: int = 1,
     checkpointing: bool = False,
 ) -> Figures:
-    """The same step by `reward_feedback` and `Learner`, at the same settings: one sample, no distance term."""
+    """The same step by our algorithm and optimiser, at the same settings: one sample, no distance term."""
     import tempfile
     from pathlib import Path
 
@@ -157,49 +157,61 @@ def our_step(
     from imagereward_ext.compute import diffusion_type
     from imagereward_ext.diffusion import lora
     from imagereward_ext.diffusion.placement import place
-    from imagereward_ext.diffusion.sampling import SamplingSettings
+    from imagereward_ext.memory import peak_memory
     from imagereward_ext.refl import algorithm
-    from imagereward_ext.refl.algorithm import PromptBatch
+    from imagereward_ext.refl.config import from_mapping
     from imagereward_ext.refl.encodings import Encodings
-    from imagereward_ext.refl.learner import Learner
-    from imagereward_ext.refl.losses import phi
-    from imagereward_ext.refl.memory import peak_memory
-    from imagereward_ext.refl.processes import Processes
+    from imagereward_ext.refl.memory import Fit
     from imagereward_ext.refl.rewards import checkpoint_layers
+    from imagereward_ext.refl.session import Session
     from imagereward_ext.scorers import Reward
+    from imagereward_ext.training.learner import Learner, adamw
+    from imagereward_ext.training.processes import Processes
 
     on = torch.device(device)
     model = ours.load(scorer, device=device, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
         parts = random_parts(Path(folder), shape, device, diffusion_type(on, precision))
     place(parts, on, diffusion_type(on, precision))
-    parts.keep_less()
+    parts.use_low_memory_layers()
     lora.inject(parts, lora.LoraShape(), 0)
     if checkpointing:
         parts.checkpoint_gradients()
         checkpoint_layers(model.modules())
-    learner = Learner(parts.trainable(), 1e-4, 0.01, 1.0, precision == "fp16")
-    texts = [PROMPTS[n % len(PROMPTS)] for n in range(batch)]
+    learner = Learner(adamw(parts.trainable(), 1e-4, 0.01), 1.0, precision == "fp16")
     encodings = Encodings(parts, PROMPTS, trained=False)
     encodings.prepare(PROMPTS)
-    settings = SamplingSettings("ddpm", STEPS, 1.0, pixels, pixels)
+    values = {"steps": STEPS, "first_step": STOP, "last_step": STOP, "width": pixels, "height": pixels}
+    config = from_mapping({**values, "batch": batch, "kl_weight": 0.0})
     processes, split = Processes(device == "cpu"), Split(device)
     algorithm.roll_out = split.around("rollout", algorithm.roll_out)
     parts.decode = split.around("decode", parts.decode)  # type: ignore[method-assign]
-    reward = split.around("reward", Reward.published(model))
+    session = Session(
+        config=config,
+        parts=parts,
+        reward=Reward.published(model),
+        judge=None,
+        learner=learner,
+        encodings=encodings,
+        captions=PROMPTS,
+        checked=[],
+        settings=config.sampling(pixels),
+        fit=Fit(batch, checkpointing, pixels),
+        calibrations={},
+    )
+    refl = algorithm.Algorithm(session)
+    refl.reward = split.around("reward", refl.reward)
     numbers = iter(range(10**6))
 
     def step() -> None:
-        streams = [torch.Generator().manual_seed(next(numbers)) for _ in texts]
-        prompts = PromptBatch(texts, lambda: encodings.with_negative(texts, 1.0), streams, [STOP] * batch)
-        terms = algorithm.reward_feedback(parts, reward, phi("relu", 2.0), prompts, settings, 1e-3, 0.0)
+        terms = refl.reward_feedback(next(numbers), range(batch))
         with split.part("backward"):
             learner.backward(terms.total.mean())
         with split.part("update"):
             learner.step(processes)
 
     return _steps(step, split, rounds) | {
-        "gpu_peak_gb": peak_memory(on) if device.startswith("cuda") else 0.0
+        "gpu_peak_gb": peak_memory(device) if device.startswith("cuda") else 0.0
     }
 
 
@@ -249,12 +261,12 @@ def learning(recipe: str, models: str, seconds: float, batch: int, held_out: int
     from imagereward_ext.diffusion.sampling import generate
     from imagereward_ext.refl.config import from_mapping
     from imagereward_ext.refl.encodings import Encodings
-    from imagereward_ext.refl.learner import Learner
-    from imagereward_ext.refl.processes import Processes
     from imagereward_ext.refl.run_folder import RunFolder
     from imagereward_ext.refl.session import load_session
-    from imagereward_ext.refl.training import Training
+    from imagereward_ext.refl.training import LoraTraining
     from imagereward_ext.scorers import load_scorer
+    from imagereward_ext.training.learner import Learner, adamw
+    from imagereward_ext.training.processes import Processes
 
     with tempfile.TemporaryDirectory() as folder:
         prompts = list(islice(grammar.random_prompts(81, "train"), training))
@@ -271,8 +283,8 @@ def learning(recipe: str, models: str, seconds: float, batch: int, held_out: int
         if recipe == "peer":
             for name, parameter in session.parts.unet.named_parameters():
                 parameter.requires_grad_("lora_" not in name)  # the LoRA stays what it is at first: nothing
-            session.learner = Learner(session.parts.trainable(), 1e-5, 0.01, 1.0)
-        loop = Training(session, RunFolder.create(config), processes, lambda event: None)
+            session.learner = Learner(adamw(session.parts.trainable(), 1e-5, 0.01), 1.0)
+        engine = LoraTraining(session, RunFolder.create(config), processes, lambda event: None).engine
         asked = list(islice(grammar.random_prompts(71, "held-out"), held_out))
         # The session's text encoders are gone by now, so the held-out prompts are read by another copy.
         encodings = Encodings(load_parts(Path(config.checkpoint)), asked, trained=False)
@@ -288,8 +300,8 @@ def learning(recipe: str, models: str, seconds: float, batch: int, held_out: int
 
         before, started = mean_reward(), time.perf_counter()
         while time.perf_counter() - started < seconds:
-            loop._update()
+            engine.update()
         minutes = (time.perf_counter() - started) / 60
         after = mean_reward()
-    return {"before": before, "after": after, "updates": loop.step, "minutes": minutes,
+    return {"before": before, "after": after, "updates": engine.step, "minutes": minutes,
             "gained_per_minute": (after - before) / minutes}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Running out of memory, and giving it back: to the device and to the operating system."""
+"""How much memory is taken, running out of it, and giving it back: to the device and to the operating system."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def return_memory() -> None:
         OSError, AttributeError
     ):  # glibc keeps freed arenas until it is asked; others have no such call
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def peak_memory(device: str) -> float:
+    """Return the most memory that was in use so far, in GB: of a GPU, or of this process."""
+    torch = sys.modules.get("torch")
+    if torch is not None and device.startswith("cuda"):
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -24,7 +24,7 @@ from demo.world.judge import View, look, verdict
 from demo.world.rankings import PAINTED, soften
 from imagereward_ext.rankings import read_rankings
 from imagereward_ext.reward_training.export import Standard, write_model
-from imagereward_ext.reward_training.image_reward import learner_from_nothing
+from imagereward_ext.reward_training.image_reward import model_from_nothing
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe
 from imagereward_ext.scorers.image_reward import Architecture
 from imagereward_ext.scorers.preprocessing import Preprocessing
@@ -59,7 +59,7 @@ class Student:
     def __init__(self, architecture: Architecture, vocabulary: Path, seed: int) -> None:
         """Begin from nothing."""
         self.architecture = architecture
-        self.learner = learner_from_nothing(
+        self.learner = model_from_nothing(
             architecture, vocabulary, ImageRewardRecipe(frozen_share=0.0, seed=seed)
         )
         self.network: Any = self.learner.network()

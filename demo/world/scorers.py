@@ -17,8 +17,8 @@ from demo.world import rankings, tokenizer
 from demo.world.fitting import Schedule
 from demo.world.rankings import Plan
 from imagereward_ext.diffusion.parts import DiffusionParts
-from imagereward_ext.reward_training.loop import Progress
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe
+from imagereward_ext.reward_training.task import Progress
 from imagereward_ext.scorers.image_reward import Architecture
 
 
@@ -132,7 +132,7 @@ def _vocabulary(training: Training, work: Path) -> Path:
 
 def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -> dict[str, Any]:
     """Make the rankings, train, and write the model folder in half precision. Returns the folder's notes."""
-    from imagereward_ext.reward_training.starts import Start, make_learner
+    from imagereward_ext.reward_training.starts import Start, make_model
     from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 
     ranked = rankings.write(work / training.name, training.data, parts)
@@ -145,7 +145,7 @@ def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -
     )
     trained = train_reward(
         sets,
-        lambda found: make_learner(training.recipe, Start(init=str(towers)), found),
+        lambda found: make_model(training.recipe, Start(init=str(towers)), found),
         training.recipe,
         models / training.name,
         label=training.label,
@@ -154,7 +154,7 @@ def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -
         report=lambda line: print(f"[{training.name}] {line}", flush=True),
         watch=lambda progress: _tell(training.name, progress),
     )
-    print(f"[{training.name}] validation accuracy {trained.accuracy:.3f}", flush=True)
+    print(f"[{training.name}] validation accuracy {trained.best.validation_accuracy:.3f}", flush=True)
     _halve(models / training.name)
     return _tidy_notes(models / training.name, towers)
 

@@ -99,7 +99,7 @@ def _at_work(record: RunRecord, cpu: bool, share_device: bool) -> Iterator[None]
     """
     from imagereward_ext.diffusion.requirements import require_training_packages
     from imagereward_ext.jobs.claim import run_and_device
-    from imagereward_ext.refl.processes import Processes
+    from imagereward_ext.training.processes import Processes
 
     require_training_packages()
     processes = Processes(cpu)

@@ -15,7 +15,7 @@ from imagereward_ext.settings import Setting, schema
 from imagereward_ext.settings.flags import add_flags, given_flags, spelled
 
 if TYPE_CHECKING:
-    from imagereward_ext.reward_training.loop import Progress
+    from imagereward_ext.reward_training.task import Progress
 
 HELP = "train a scorer on ranked images"
 DESCRIPTION = """\
@@ -88,9 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return 0 when a model was written, 130 when it was stopped."""
-    from imagereward_ext.reward_training.learner import Where
     from imagereward_ext.reward_training.recipes import make_recipe
-    from imagereward_ext.reward_training.starts import Start, make_learner
+    from imagereward_ext.reward_training.reward_model import Where
+    from imagereward_ext.reward_training.starts import Start, make_model
     from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 
     recipe = make_recipe(arguments.recipe, given_flags(arguments, _settings().values()))
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     sets = read_sets(data, recipe.seed, tell)
     model = train_reward(
         sets,
-        lambda sets: make_learner(recipe, start, sets, where),
+        lambda sets: make_model(recipe, start, sets, where),
         recipe,
         output,
         label=arguments.label,
@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if model.folder is None:
         return STOPPED
-    best = model.outcome.best
+    best = model.best
     tell(
         f"Best after update {best.step:,}: {100 * best.validation_accuracy:.2f} % of the held-out pairs "
         f"(loss {best.validation_loss:.4f}). Wrote {model.folder}"

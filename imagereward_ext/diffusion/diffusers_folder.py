@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from imagereward_ext.diffusion.checkpoint import CheckpointError, read_tensors
-from imagereward_ext.diffusion.model_config import Family, ModelConfig, NoiseConfig, TextConfig
+from imagereward_ext.diffusion.model_config import DiffusionConfig, Family, NoiseConfig, TextConfig
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")
 
 
-def config_of_folder(folder: Path) -> ModelConfig:
+def config_of_folder(folder: Path) -> DiffusionConfig:
     """Read the configuration of every network."""
     if not (folder / "unet" / "config.json").is_file():
         raise CheckpointError(f"{folder} is no diffusers folder: it has no unet/config.json")
@@ -29,7 +29,7 @@ def config_of_folder(folder: Path) -> ModelConfig:
     family = _family(folder, unet)
     downscale = 2 ** (len(vae["block_out_channels"]) - 1)
     names = ["text_encoder", "text_encoder_2"] if family == "sdxl" else ["text_encoder"]
-    return ModelConfig(
+    return DiffusionConfig(
         family=family,
         label=folder.name,
         resolution=int(unet.get("sample_size") or 64) * downscale,
@@ -50,7 +50,7 @@ def config_of_folder(folder: Path) -> ModelConfig:
 
 
 def tensors_of_folder(
-    folder: Path, config: ModelConfig
+    folder: Path, config: DiffusionConfig
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], list[Mapping[str, Tensor]]]:
     """Read UNet, VAE and text encoders."""
     names = ["text_encoder", "text_encoder_2"][: len(config.text_encoders)]

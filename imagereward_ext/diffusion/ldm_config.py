@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from imagereward_ext.diffusion.checkpoint import CheckpointError, CheckpointFile, family_of
 from imagereward_ext.diffusion.model_config import (
+    DiffusionConfig,
     Family,
-    ModelConfig,
     NoiseConfig,
     TextConfig,
     known,
@@ -22,7 +22,7 @@ from imagereward_ext.diffusion.model_config import (
 HEAD_WIDTH = 64  # of every published CLIP text encoder
 
 
-def read_yaml(path: Path, file: CheckpointFile) -> ModelConfig:
+def read_yaml(path: Path, file: CheckpointFile) -> DiffusionConfig:
     """Build the configuration of the checkpoint ``file`` from the yaml at ``path``."""
     import yaml
 
@@ -33,7 +33,7 @@ def read_yaml(path: Path, file: CheckpointFile) -> ModelConfig:
         vae = params["first_stage_config"]["params"]["ddconfig"]
         noise = _noise(params, file)
         image = _image_size(params, unet["params"], vae, family, noise)
-        return ModelConfig(
+        return DiffusionConfig(
             family=family,
             label=path.stem,
             resolution=image,
@@ -148,11 +148,15 @@ def _text_encoder(
 ) -> TextConfig:
     clip = layout == "clip"
     tokens, positions, block, inner = (
-        ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight",
-         "text_model.encoder.layers.", "mlp.fc1.weight")
+        (
+            "text_model.embeddings.token_embedding.weight",
+            "text_model.embeddings.position_embedding.weight",
+            "text_model.encoder.layers.",
+            "mlp.fc1.weight",
+        )
         if clip
         else ("token_embedding.weight", "positional_embedding", "transformer.resblocks.", "mlp.c_fc.weight")
-    )  # fmt: skip
+    )
     vocabulary, hidden = file.shapes[prefix + tokens]
     numbers = {
         int(m[1]) for key in file.shapes if (m := re.match(re.escape(prefix + block) + r"(\d+)\.", key))

@@ -22,7 +22,7 @@ from imagereward_ext.diffusion.checkpoint import (
 )
 from imagereward_ext.diffusion.diffusers_folder import config_of_folder, tensors_of_folder
 from imagereward_ext.diffusion.ldm_config import read_yaml
-from imagereward_ext.diffusion.model_config import ModelConfig, Prediction, TextConfig, known
+from imagereward_ext.diffusion.model_config import DiffusionConfig, Prediction, TextConfig, known
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.requirements import require_diffusion_packages
 from imagereward_ext.diffusion.text import TextEncoder
@@ -31,8 +31,13 @@ from imagereward_ext.diffusion.tokenizer import find_tokenizer
 Tensors = Mapping[str, Tensor]
 
 
-def load_parts(path: Path, vae: Path | None = None, prediction: Prediction | None = None, clip_skip: int = 1,
-               dtype: torch.dtype = torch.float32) -> DiffusionParts:  # fmt: skip
+def load_parts(
+    path: Path,
+    vae: Path | None = None,
+    prediction: Prediction | None = None,
+    clip_skip: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> DiffusionParts:
     """Load a checkpoint on the CPU, everything frozen.
 
     ``vae`` replaces the VAE inside the file. ``prediction`` says what the UNet predicts where neither the file
@@ -71,7 +76,7 @@ def load_parts(path: Path, vae: Path | None = None, prediction: Prediction | Non
     return parts
 
 
-def configuration(path: Path) -> ModelConfig:
+def configuration(path: Path) -> DiffusionConfig:
     """Tell a checkpoint's configuration from its yaml or its keys, without reading a weight."""
     if path.is_dir():
         return config_of_folder(path)
@@ -90,7 +95,7 @@ def configuration(path: Path) -> ModelConfig:
     return config
 
 
-def _check_known_sizes(file: CheckpointFile, config: ModelConfig) -> None:
+def _check_known_sizes(file: CheckpointFile, config: DiffusionConfig) -> None:
     """Refuse a file of a known layout but of other sizes (distilled or tiny models without a yaml)."""
     width = file.width(UNET + "input_blocks.0.0.weight", 0)
     context = next(
@@ -104,7 +109,7 @@ def _check_known_sizes(file: CheckpointFile, config: ModelConfig) -> None:
         )
 
 
-def _is_undecided(path: Path, config: ModelConfig) -> bool:
+def _is_undecided(path: Path, config: DiffusionConfig) -> bool:
     """Tell whether nothing but a trial can say what the UNet predicts."""
     if path.is_dir() or config.family != "sd2" or path.with_suffix(".yaml").is_file():
         return False
@@ -124,7 +129,7 @@ def probe_prediction(parts: DiffusionParts) -> Prediction:
 
 
 def _tensors_of_file(
-    tensors: Tensors, config: ModelConfig, name: str
+    tensors: Tensors, config: DiffusionConfig, name: str
 ) -> tuple[Tensors, Tensors, list[Tensors]]:
     """Rename a single file's tensors to those of diffusers and transformers."""
     from diffusers.loaders import single_file_utils as names
@@ -151,7 +156,7 @@ def _text_tensors(tensors: Tensors, config: TextConfig) -> Tensors:
     return dict(convert_open_clip_checkpoint(model, dict(tensors), prefix=config.prefix))
 
 
-def _vae_tensors(path: Path, config: ModelConfig) -> Tensors:
+def _vae_tensors(path: Path, config: DiffusionConfig) -> Tensors:
     """Read a separate VAE file: the original naming with or without its prefix, or diffusers' own."""
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 

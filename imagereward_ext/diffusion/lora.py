@@ -83,7 +83,7 @@ def components(parts: DiffusionParts) -> Iterator[tuple[str, nn.Module]]:
 
 
 @contextmanager
-def switched_off(parts: DiffusionParts) -> Iterator[None]:
+def adapters_disabled(parts: DiffusionParts) -> Iterator[None]:
     """Run the untuned base inside the block: no second UNet in memory."""
     found = [layer for _, module in components(parts) for _, layer in layers(module)]
     for layer in found:
@@ -96,16 +96,18 @@ def switched_off(parts: DiffusionParts) -> Iterator[None]:
 
 
 @contextmanager
-def folded(parts: DiffusionParts) -> Iterator[None]:
+def merged_for_inference(parts: DiffusionParts) -> Iterator[None]:
     """Let the layers stand in the base's weights inside the block: one product each, where beside it there are three.
 
     For passes without gradient. The base's own tensors come back untouched. Half precision would round small changes
     away, so there the layers stay beside.
     """
     found = [
-        layer for _, module in components(parts) for _, layer in layers(module)
+        layer
+        for _, module in components(parts)
+        for _, layer in layers(module)
         if not layer.disable_adapters and layer.get_base_layer().weight.dtype == torch.float32
-    ]  # fmt: skip
+    ]
     base = [(layer.get_base_layer().weight, layer.get_base_layer().weight.data) for layer in found]
     try:
         for layer, (weight, data) in zip(found, base, strict=True):

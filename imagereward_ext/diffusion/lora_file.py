@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imagereward_ext.diffusion.checkpoint import CheckpointError, inspect, read_tensors
 from imagereward_ext.diffusion.lora import LoraLayer, LoraLayers, LoraShape
-from imagereward_ext.diffusion.model_config import Family, ModelConfig
+from imagereward_ext.diffusion.model_config import DiffusionConfig, Family
 from imagereward_ext.storage import replacing, write_bytes, write_text
 
 PREFIXES: dict[Family, dict[str, str]] = {
@@ -55,7 +55,7 @@ class LoraOrigin:
     """What a LoRA file says about where it comes from."""
 
     name: str
-    model: ModelConfig
+    model: DiffusionConfig
     shape: LoraShape
     base_name: str
     base_sha256: str
@@ -68,7 +68,7 @@ class LoraOrigin:
     notes: str = ""
 
 
-def to_file_name(model: ModelConfig, component: str, path: str) -> str:
+def to_file_name(model: DiffusionConfig, component: str, path: str) -> str:
     """Return the name of a layer inside a file, without the ending of its three tensors."""
     known = _UNET_PATH if component == "unet" else _TEXT_PATH
     if not known.fullmatch(path):
@@ -80,13 +80,13 @@ def to_file_name(model: ModelConfig, component: str, path: str) -> str:
     return f"{PREFIXES[model.family][component]}_{path.replace('.', '_')}"
 
 
-def _numbered(block: re.Match[str], model: ModelConfig) -> str:
+def _numbered(block: re.Match[str], model: DiffusionConfig) -> str:
     """Name a block by its number in the checkpoint, which the WebUIs take as well, and read right in every model."""
     number = int(block[2]) * (model.unet["layers_per_block"] + 1) + int(block[3])
     return f"input_blocks.{number + 1}.1" if block[1] == "down" else f"output_blocks.{number}.1"
 
 
-def _unet_block(name: re.Match[str], model: ModelConfig) -> str:
+def _unet_block(name: re.Match[str], model: DiffusionConfig) -> str:
     if name[1]:
         return f"{name[1]}_blocks.{name[2]}.attentions.{name[3]}"
     if not name[4]:
@@ -96,7 +96,7 @@ def _unet_block(name: re.Match[str], model: ModelConfig) -> str:
     return f"{side}_blocks.{block}.attentions.{layer}"
 
 
-def from_file_name(model: ModelConfig, name: str) -> tuple[str, str]:
+def from_file_name(model: DiffusionConfig, name: str) -> tuple[str, str]:
     """Return the component and the path of a layer from its name inside a file."""
     for component, prefix in PREFIXES[model.family].items():
         rest = name.removeprefix(prefix + "_")
@@ -114,7 +114,7 @@ def from_file_name(model: ModelConfig, name: str) -> tuple[str, str]:
     )
 
 
-def read_lora(path: Path, model: ModelConfig) -> LoraLayers:
+def read_lora(path: Path, model: DiffusionConfig) -> LoraLayers:
     """Read a LoRA file for a base model."""
     names = inspect(path).shapes
     if not any(key.endswith("lora_down.weight") for key in names):
@@ -136,7 +136,9 @@ def read_lora(path: Path, model: ModelConfig) -> LoraLayers:
     return result
 
 
-def to_tensors(model: ModelConfig, lora: LoraLayers, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+def to_tensors(
+    model: DiffusionConfig, lora: LoraLayers, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Return a file's tensors: ``lora_down``, ``lora_up`` and ``alpha`` of every layer."""
     tensors: dict[str, Tensor] = {}
     for component, layers in lora.items():
@@ -168,14 +170,15 @@ def metadata(origin: LoraOrigin, tensors: Mapping[str, Tensor]) -> dict[str, str
         **{key: str(value) for key, value in origin.training.items()},
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": architecture,
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models" if family == "sdxl"
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models"
+        if family == "sdxl"
         else "https://github.com/CompVis/stable-diffusion",
         "modelspec.title": origin.name,
         "modelspec.description": origin.description,
         "modelspec.date": now.strftime("%Y-%m-%dT%H:%M:%S"),
         "modelspec.resolution": f"{origin.width}x{origin.height}",
         "modelspec.prediction_type": "v" if v else "epsilon",
-    }  # fmt: skip
+    }
     said["sshs_model_hash"], said["sshs_legacy_hash"] = addnet_hashes(tensors, said)
     return said
 

@@ -49,7 +49,7 @@ class TextConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class DiffusionConfig:
     """A whole model. ``unet`` and ``vae`` are the keyword arguments of diffusers' own classes."""
 
     family: Family
@@ -75,7 +75,7 @@ class ModelConfig:
         """Width and height in pixels must be multiples of this, so that every UNet level halves evenly."""
         return int(self.downscale * 2 ** (len(self.unet["block_out_channels"]) - 1))
 
-    def predicting(self, prediction: Prediction) -> ModelConfig:
+    def predicting(self, prediction: Prediction) -> DiffusionConfig:
         """Return the same model with the other kind of prediction (and the image size that goes with it)."""
         resolution = self.resolution
         if self.family == "sd2" and self == known(self.family):
@@ -87,7 +87,7 @@ class ModelConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+    def from_dict(cls, values: dict[str, Any]) -> DiffusionConfig:
         """Build from plain values; an unknown key raises TypeError."""
         parts = dict(values)
         parts["text_encoders"] = tuple(TextConfig(**text) for text in parts["text_encoders"])
@@ -96,6 +96,6 @@ class ModelConfig:
 
 
 @cache
-def known(family: Family) -> ModelConfig:
+def known(family: Family) -> DiffusionConfig:
     """Read the configuration of a known architecture, which ships with the project."""
-    return ModelConfig.from_dict(json.loads((FOLDER / f"{family}.json").read_text(encoding="utf-8")))
+    return DiffusionConfig.from_dict(json.loads((FOLDER / f"{family}.json").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The seam between the algorithms and Stable Diffusion: encode, predict, step, decode, trainable.
+"""The seam between the algorithms and Stable Diffusion: encode, predict, sampler, decode, trainable.
 
 Latents are float32 (b, c, h / 8, w / 8) in the scale the UNet was trained on, pixels float32 (b, 3, h, w) in
 [0, 1], timesteps int64 (b,). Everything is frozen until LoRA layers are put in.
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from imagereward_ext.diffusion import text
 from imagereward_ext.diffusion.checkpoint import CheckpointError
-from imagereward_ext.diffusion.lean import make_lean
-from imagereward_ext.diffusion.model_config import ModelConfig
+from imagereward_ext.diffusion.low_memory_layers import use_low_memory_layers
+from imagereward_ext.diffusion.model_config import DiffusionConfig
 from imagereward_ext.diffusion.schedule import NoiseSchedule, Sampler, SamplerName
 from imagereward_ext.diffusion.text import Conditioning, TextEncoder
 from imagereward_ext.diffusion.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ class DiffusionParts:
     """A loaded checkpoint."""
 
     source: Path
-    config: ModelConfig
+    config: DiffusionConfig
     unet: Any
     vae: Any
     text_encoders: nn.ModuleList
@@ -85,11 +85,14 @@ class DiffusionParts:
 
     def predict(self, latents: Tensor, t: Tensor, cond: Conditioning) -> Tensor:
         """Run the UNet: the noise or the velocity in ``latents`` at timestep ``t`` (b,)."""
-        dtype = next(self.unet.parameters()).dtype
+        dtype = _dtype_of(self.unet)
         cond = cond.to(latents.device, dtype)
         extra = None
         if self.config.family == "sdxl":
-            extra = {"text_embeds": cond.pooled, "time_ids": self._time_ids(latents).to(dtype)}
+            extra = {
+                "text_embeds": cond.pooled,
+                "time_ids": _time_ids(latents, self.config.downscale).to(dtype),
+            }
         out = self.unet(
             latents.to(dtype),
             t,
@@ -100,7 +103,7 @@ class DiffusionParts:
         prediction: Tensor = out.float()
         return prediction
 
-    def step(self, name: SamplerName, steps: int) -> Sampler:
+    def sampler(self, name: SamplerName, steps: int) -> Sampler:
         """Return a sampler, whose ``step`` takes latents one timestep towards the image."""
         return Sampler(name, steps, self.config.noise, self.device)
 
@@ -108,7 +111,7 @@ class DiffusionParts:
         """Decode latents to pixels; the gradient flows through."""
         vae = self.config.vae
         scaled = latents / vae["scaling_factor"] + (vae.get("shift_factor") or 0.0)
-        image = self.vae.decode(scaled.to(self._vae_dtype), return_dict=False)[0]
+        image = self.vae.decode(scaled.to(_dtype_of(self.vae)), return_dict=False)[0]
         pixels: Tensor = (image.float() / 2 + 0.5).clamp(0, 1)
         return pixels
 
@@ -116,7 +119,7 @@ class DiffusionParts:
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Encode pixels to the mean of their latents."""
         vae = self.config.vae
-        moments = self.vae.encode((pixels * 2 - 1).to(self._vae_dtype), return_dict=False)[0]
+        moments = self.vae.encode((pixels * 2 - 1).to(_dtype_of(self.vae)), return_dict=False)[0]
         latents: Tensor = (moments.mean.float() - (vae.get("shift_factor") or 0.0)) * vae["scaling_factor"]
         return latents
 
@@ -133,10 +136,10 @@ class DiffusionParts:
         """Return the parameters that learn, in a fixed order."""
         return [p for module in self.modules() for p in module.parameters() if p.requires_grad]
 
-    def keep_less(self) -> None:
+    def use_low_memory_layers(self) -> None:
         """Let UNet and decoder keep less for the backward pass; nothing else changes but the names of their layers."""
-        make_lean(self.unet)
-        make_lean(self.vae.decoder)
+        use_low_memory_layers(self.unet)
+        use_low_memory_layers(self.vae.decoder)
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations of UNet and VAE in the backward pass: less memory, more time."""
@@ -144,12 +147,13 @@ class DiffusionParts:
             module.enable_gradient_checkpointing()
             module.train()  # diffusers checkpoints in training mode only; these networks have no dropout
 
-    @property
-    def _vae_dtype(self) -> torch.dtype:
-        return next(iter(self.vae.parameters())).dtype  # type: ignore[no-any-return]
 
-    def _time_ids(self, latents: Tensor) -> Tensor:
-        """Return SDXL's (original size, crop, target size) in pixels: (b, 6)."""
-        height, width = (side * self.config.downscale for side in latents.shape[-2:])
-        ids = torch.tensor([height, width, 0, 0, height, width], device=latents.device)
-        return ids.repeat(len(latents), 1)
+def _dtype_of(network: nn.Module) -> torch.dtype:
+    return next(network.parameters()).dtype
+
+
+def _time_ids(latents: Tensor, downscale: int) -> Tensor:
+    """Return SDXL's (original size, crop, target size) in pixels: (b, 6)."""
+    height, width = (side * downscale for side in latents.shape[-2:])
+    ids = torch.tensor([height, width, 0, 0, height, width], device=latents.device)
+    return ids.repeat(len(latents), 1)

@@ -25,7 +25,7 @@ class SamplingSettings:
 
 
 @dataclass(frozen=True)
-class Stop:
+class RolloutState:
     """Where a roll-out was left: the latents that the next prediction sees, and their timesteps."""
 
     latents: Tensor
@@ -42,8 +42,14 @@ def initial_noise(shape: tuple[int, ...], streams: Sequence[torch.Generator], de
     return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(device)
 
 
-def guided(parts: DiffusionParts, latents: Tensor, t: Tensor, cond: Conditioning, negative: Conditioning | None,
-           guidance: float) -> Tensor:  # fmt: skip
+def guided(
+    parts: DiffusionParts,
+    latents: Tensor,
+    t: Tensor,
+    cond: Conditioning,
+    negative: Conditioning | None,
+    guidance: float,
+) -> Tensor:
     """Predict with classifier-free guidance, or without when there is no negative conditioning."""
     if negative is None or guidance == 1:
         return parts.predict(latents, t, cond)
@@ -53,38 +59,56 @@ def guided(parts: DiffusionParts, latents: Tensor, t: Tensor, cond: Conditioning
 
 
 @torch.no_grad()
-def roll_out(parts: DiffusionParts, cond: Conditioning, negative: Conditioning | None, settings: SamplingSettings,
-             streams: Sequence[torch.Generator], stops: Sequence[int]) -> Stop:  # fmt: skip
-    """Denoise every sample up to its own step index; ``len(steps)`` as the index means all the way."""
+def roll_out(
+    parts: DiffusionParts,
+    cond: Conditioning,
+    negative: Conditioning | None,
+    settings: SamplingSettings,
+    streams: Sequence[torch.Generator],
+    until: Sequence[int],
+) -> RolloutState:
+    """Denoise every sample up to its own step index; ``settings.steps`` as the index means all the way."""
     latents = initial_noise(parts.latent_shape(settings.height, settings.width), streams, parts.device)
-    sampler = parts.step(settings.sampler, settings.steps)
-    where = torch.tensor(list(stops), device=latents.device)
+    sampler = parts.sampler(settings.sampler, settings.steps)
+    where = torch.tensor(list(until), device=latents.device)
     kept = latents.clone()
-    for index in range(max(stops)):
+    for index in range(max(until)):
         t = sampler.timesteps[index].expand(len(latents))
         prediction = guided(parts, latents, t, cond, negative, settings.guidance)
         latents = sampler.step(prediction, index, latents, streams)
         kept = torch.where((where == index + 1).view(-1, 1, 1, 1), latents, kept)
-    return Stop(kept, sampler.timesteps[where.clamp(max=settings.steps - 1)])
+    return RolloutState(kept, sampler.timesteps[where.clamp(max=settings.steps - 1)])
 
 
 @torch.no_grad()
-def generate(parts: DiffusionParts, cond: Conditioning, negative: Conditioning | None, settings: SamplingSettings,
-             seeds: Sequence[int], batch: int = 4) -> Iterator[Tensor]:  # fmt: skip
+def generate(
+    parts: DiffusionParts,
+    cond: Conditioning,
+    negative: Conditioning | None,
+    settings: SamplingSettings,
+    seeds: Sequence[int],
+    batch: int = 4,
+) -> Iterator[Tensor]:
     """Yield finished pixels, float (3, h, w) in [0, 1], one per seed and in order."""
     for latents in generate_latents(parts, cond, negative, settings, seeds, batch):
         yield parts.decode(latents[None])[0]
 
 
 @torch.no_grad()
-def generate_latents(parts: DiffusionParts, cond: Conditioning, negative: Conditioning | None,
-                     settings: SamplingSettings, seeds: Sequence[int], batch: int = 4) -> Iterator[Tensor]:  # fmt: skip
+def generate_latents(
+    parts: DiffusionParts,
+    cond: Conditioning,
+    negative: Conditioning | None,
+    settings: SamplingSettings,
+    seeds: Sequence[int],
+    batch: int = 4,
+) -> Iterator[Tensor]:
     """Yield finished latents, one per seed and in order; ``negative`` holds as many rows as ``cond``."""
     for start in range(0, len(seeds), batch):
         rows = slice(start, start + batch)
         part = seeds[rows]
         unconditional = None if negative is None else negative.rows(rows)
-        stop = roll_out(
+        state = roll_out(
             parts, cond.rows(rows), unconditional, settings, generators(part), [settings.steps] * len(part)
         )
-        yield from stop.latents
+        yield from state.latents

@@ -21,9 +21,15 @@ from imagereward_ext.diffusion.checkpoint import CheckpointError
 from imagereward_ext.wording import well_formed
 
 REPOSITORY = "openai/clip-vit-large-patch14"
-CACHED = ("openai--clip-vit-large-patch14", "runwayml--stable-diffusion-v1-5", "stabilityai--stable-diffusion-2-1",
-          "stable-diffusion-v1-5--stable-diffusion-v1-5", "stabilityai--stable-diffusion-xl-base-1.0",
-          "laion--CLIP-ViT-bigG-14-laion2B-39B-b160k", "laion--CLIP-ViT-H-14-laion2B-s32B-b79K")  # fmt: skip
+CACHED = (
+    "openai--clip-vit-large-patch14",
+    "runwayml--stable-diffusion-v1-5",
+    "stabilityai--stable-diffusion-2-1",
+    "stable-diffusion-v1-5--stable-diffusion-v1-5",
+    "stabilityai--stable-diffusion-xl-base-1.0",
+    "laion--CLIP-ViT-bigG-14-laion2B-39B-b160k",
+    "laion--CLIP-ViT-H-14-laion2B-s32B-b79K",
+)
 FILES = ("vocab.json", "merges.txt")
 MERGES = 49152 - 256 - 2  # of the vocabulary CLIP was trained with
 

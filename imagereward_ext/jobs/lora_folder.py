@@ -8,15 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from imagereward_ext.jobs.order import Order
+from imagereward_ext.training.journal import Journal
 
 
 def replace_interim(order: Order, lora: str) -> Iterator[str]:
     """Take them away now that there is a newer one, unless somebody has changed them; yields what was done."""
-    from imagereward_ext.refl.run_folder import RunFolder
-
     folder, target = order.folder, Path(str(order.config.get("lora_dir") or order.folder)).expanduser()
     every = int(order.config.get("lora_every") or 0)
-    for event in RunFolder(folder).read_events():
+    for event in Journal(folder / "events.jsonl").read():
         name, step = str(event.get("lora") or ""), int(event.get("step") or 0)
         interim = event.get("ending") == "asked" and name not in ("", lora)
         if not interim or target == folder or (every and step % every == 0):  # ordered as one of several

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imagereward_ext.diffusion.lora import switched_off
+from imagereward_ext.diffusion.lora import adapters_disabled
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.sampling import SamplingSettings, generate
 from imagereward_ext.errors import ScoringError, WeightsError
 from imagereward_ext.refl.encodings import Encodings
-from imagereward_ext.refl.processes import Processes
-from imagereward_ext.refl.randomness import derived_seed
 from imagereward_ext.refl.rewards import WeightedScorer
 from imagereward_ext.scorers.calibration import STANDARD, Calibration
 from imagereward_ext.scorers.reward import calibrate
+from imagereward_ext.training.processes import Processes
+from imagereward_ext.training.randomness import derived_seed
 
 CALIBRATION_IMAGES = 32
 """Enough to tell a spread within an eighth."""
@@ -103,6 +103,6 @@ def base_images(
     rows = processes.share(len(prompts))
     cond, negative = encodings.with_negative([prompts[row] for row in rows], settings.guidance)
     seeds = [derived_seed(seed, "calibration", row) for row in rows]
-    with switched_off(parts):
+    with adapters_disabled(parts):
         pixels = generate(parts, cond, negative, settings, seeds, at_once)
         return torch.stack(processes.collect([image.float().cpu() for image in pixels]))

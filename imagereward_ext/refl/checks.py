@@ -59,8 +59,13 @@ class Check:
 
     def summary(self) -> dict[str, float | None]:
         """Return what the log shows."""
-        return {"reward": self.reward, "judge": self.judge, "diversity": self.diversity,
-                "saturation": self.saturation, "distance": self.distance}  # fmt: skip
+        return {
+            "reward": self.reward,
+            "judge": self.judge,
+            "diversity": self.diversity,
+            "saturation": self.saturation,
+            "distance": self.distance,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -74,8 +79,15 @@ class Check:
 
 
 @torch.no_grad()
-def measure(step: int, images: Tensor, prompts: Sequence[str], reward: Score, judge: Score | None,
-            base: Tensor | None, at_once: int) -> Check:  # fmt: skip
+def measure(
+    step: int,
+    images: Tensor,
+    prompts: Sequence[str],
+    reward: Score,
+    judge: Score | None,
+    base: Tensor | None,
+    at_once: int,
+) -> Check:
     """Score and measure images, (n, 3, h, w) in [0, 1] on the CPU; ``base`` holds the untuned ones."""
 
     def scores(score: Score) -> tuple[float, ...]:

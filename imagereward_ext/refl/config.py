@@ -18,6 +18,7 @@ from imagereward_ext.diffusion.schedule import SAMPLERS, SamplerName
 from imagereward_ext.settings import FieldError, check, read_strictly, setting
 
 METHODS = ("refl", "reward-weighted", "filtering", "raft")
+PRIOR_UPDATES = ("summed", "own step")
 PHIS = ("relu", "linear", "log-sigmoid")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PREDICTIONS = ("auto", "epsilon", "v_prediction")
@@ -86,6 +87,13 @@ class TrainingConfig:
     reward_weight: float = setting(1e-3, "Reward weight", "lambda of the paper", group="Method", low=0)
     prior_weight: float = setting(
         0.0, "Prior weight", "denoising loss on images of the base (1 in the paper)", group="Method", low=0
+    )
+    prior_update: str = setting(
+        "summed",
+        "Prior update",
+        "summed: one step on both losses; own step: one on each, as in the paper",
+        group="Method",
+        choices=PRIOR_UPDATES,
     )
     kl_weight: float = setting(
         1e-4,

@@ -1,4 +1,4 @@
-"""Sample images and LoRA files of a run."""
+"""The LoRA files of a run."""
 
 from __future__ import annotations
 
@@ -6,54 +6,22 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, PngImagePlugin
-from torch import Tensor
+from PIL import Image
 
 from imagereward_ext.diffusion.checkpoint import file_digest, old_hash
 from imagereward_ext.diffusion.lora import trained_layers
 from imagereward_ext.diffusion.lora_file import LoraOrigin, write_lora
-from imagereward_ext.diffusion.pictures import to_image
 from imagereward_ext.refl.checks import Check
-from imagereward_ext.refl.run_folder import RunFolder, writing
-from imagereward_ext.refl.session import Session
+from imagereward_ext.refl.run_folder import RunFolder
+from imagereward_ext.refl.samples import PREVIEW
+from imagereward_ext.refl.session import Session, lora_name
 from imagereward_ext.storage import replacing
-
-SAMPLE = "{:02d}.png"
-PREVIEW = SAMPLE.format(0)
-SAMPLER_LABELS = {"ddpm": "DDPM", "ddim": "DDIM", "dpm++": "DPM++ 2M"}
-
-
-def write_samples(folder: Path, images: Tensor, session: Session, step: int) -> None:
-    """Write the samples of a check, each with its parameters, as a WebUI would."""
-    with writing(f"the samples {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, pixels in enumerate(images):
-            about = PngImagePlugin.PngInfo()
-            about.add_text("parameters", parameters(session, number, step))
-            with replacing(folder / SAMPLE.format(number)) as part:
-                to_image(pixels).save(part, format="PNG", pnginfo=about)
-
-
-def parameters(session: Session, number: int, step: int) -> str:
-    """Return the line that a WebUI reads back: enough to make the same image there."""
-    s, c = session.settings, session.config
-    prompt = session.checked[number].replace("\n", " ")
-    tag = f" <lora:{lora_name(c.name, step)}:1>" if step else ""
-    return (
-        f"{prompt}{tag}\nSteps: {s.steps}, Sampler: {SAMPLER_LABELS[s.sampler]}, CFG scale: {s.guidance:g}, "
-        f"Seed: {c.seed + number}, Size: {s.width}x{s.height}, Model: {session.parts.source.stem}"
-    )
-
-
-def lora_name(name: str, step: int) -> str:
-    """Return the name of the LoRA of a step: never the same twice, since hosts cache files by name."""
-    return f"{name}-{step:06d}"
 
 
 def write(session: Session, folder: RunFolder, step: int, checks: Sequence[Check]) -> Path:
     """Write the LoRA into the run folder, and into the user's LoRA folder if there is one."""
     name = lora_name(session.config.name, step)
-    sample = folder.samples / f"step-{step:06d}" / PREVIEW
+    sample = folder.samples_of(step) / PREVIEW
     preview = Image.open(sample) if sample.exists() else None
     path = folder.path / f"{name}.safetensors"
     write_lora(path, trained_layers(session.parts), origin(session, name, step, checks), preview)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from imagereward_ext.diffusion.model_config import Family, ModelConfig
+from imagereward_ext.diffusion.model_config import DiffusionConfig, Family
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.memory import is_out_of_memory
 from imagereward_ext.refl.config import TrainingConfig
-from imagereward_ext.refl.learner import has_eight_bit
+from imagereward_ext.training.learner import has_eight_bit
 
 CPU_MICRO_BATCH = 8
 RESERVE = 0.6  # GB the driver, the context and fragmentation take
@@ -49,7 +49,7 @@ def free_memory(device: torch.device) -> float | None:
     return free / 2**30
 
 
-def fit(config: TrainingConfig, model: ModelConfig, free: float | None, share: int) -> Fit:
+def fit(config: TrainingConfig, model: DiffusionConfig, free: float | None, share: int) -> Fit:
     """Choose micro-batch, checkpointing and resolution; what the config says wins over the preset."""
     resolution = max(config.width, config.height) or model.resolution
     size = free if config.memory == "auto" else None if config.memory == "none" else float(config.memory)
@@ -69,7 +69,7 @@ def fit(config: TrainingConfig, model: ModelConfig, free: float | None, share: i
     )
 
 
-def _preset(model: ModelConfig, size: float) -> int:
+def _preset(model: DiffusionConfig, size: float) -> int:
     """Return the largest preset that fits into so many GB."""
     known = PRESETS[model.family]
     # A card sold with 8 GB shows a little less, so the name of the preset counts, not the exact number.
@@ -93,17 +93,3 @@ def running_out_is_told() -> Iterator[None]:
         raise MemoryTooSmallError(
             "out of memory: close other programs, lower the resolution, or choose a smaller memory preset or judge"
         ) from error
-
-
-def peak_memory(device: torch.device) -> float:
-    """Return the most memory that was in use so far, in GB."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device)) / 2**30
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

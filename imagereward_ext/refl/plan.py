@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imagereward_ext.diffusion.lean import make_lean
 from imagereward_ext.diffusion.loading import configuration
 from imagereward_ext.diffusion.lora import target_modules
-from imagereward_ext.diffusion.model_config import ModelConfig
+from imagereward_ext.diffusion.low_memory_layers import use_low_memory_layers
+from imagereward_ext.diffusion.model_config import DiffusionConfig
 from imagereward_ext.diffusion.requirements import require_training_packages
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.memory import RESERVE, Fit, fit, free_memory
@@ -132,7 +132,7 @@ class Scorers:
         return self.rewards / IMAGE_REWARD
 
 
-def network_work(model: ModelConfig, height: int, width: int) -> tuple[Work, Work]:
+def network_work(model: DiffusionConfig, height: int, width: int) -> tuple[Work, Work]:
     """Count one forward pass of UNet and of the VAE's decoder."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -144,8 +144,8 @@ def network_work(model: ModelConfig, height: int, width: int) -> tuple[Work, Wor
         pooled = torch.empty(1, model.text_encoders[-1].projection or 1, dtype=torch.half)
         extra = {"text_embeds": pooled, "time_ids": torch.empty(1, 6, dtype=torch.half)}
         t = torch.empty(1, dtype=torch.long)
-    make_lean(unet)
-    make_lean(vae.decoder)
+    use_low_memory_layers(unet)
+    use_low_memory_layers(vae.decoder)
     added = extra if model.family == "sdxl" else None
     levels = range(len(model.unet["block_out_channels"]))
     return (
@@ -177,7 +177,7 @@ def _count(network: nn.Module, forward: Callable[[], Any], tokens: set[int]) -> 
     return Work(float(counter.get_total_flops()), saved / 2**30, sum(p.numel() for p in network.parameters()))
 
 
-def trained_parameters(config: TrainingConfig, model: ModelConfig) -> int:
+def trained_parameters(config: TrainingConfig, model: DiffusionConfig) -> int:
     """Count the LoRA's parameters."""
     from diffusers import UNet2DConditionModel
 

@@ -1,30 +1,20 @@
-"""What a run leaves behind: ``runs/<name>/`` with config, events, samples, states and LoRA files.
-
-A state is a folder that appears under its name only when it is complete, so a run that is killed at any moment
-resumes from the newest one.
-"""
+"""What a run leaves behind: ``runs/<name>/`` with config, events, samples, states and LoRA files."""
 
 from __future__ import annotations
 
-import errno
 import json
-import math
-import os
 import platform
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from imagereward_ext import __version__
-from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.refl.config import TrainingConfig, check_name, from_mapping
 from imagereward_ext.settings import FieldError
-from imagereward_ext.storage import replace, write_text
-from imagereward_ext.training.journal import Journal
+from imagereward_ext.storage import write_text
+from imagereward_ext.training.states import RunError, States, writing
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 CHANGEABLE = (
@@ -41,10 +31,6 @@ CHANGEABLE = (
 """Settings that a resumed run may take anew: none of them changes what an update computes."""
 
 
-class RunError(ImageRewardError):
-    """A run folder that cannot be made, opened or written."""
-
-
 class RunFolder:
     """The files of one run."""
 
@@ -52,11 +38,17 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.events_file = path / "events.jsonl"
-        self.events = Journal(self.events_file)
         self.stop_file = path / "stop"
         self.samples = path / "samples"
-        self.states = path / "states"
-        self.pool_file = path / "pool.safetensors"
+        self.states = States(path / "states")
+
+    def samples_of(self, step: int) -> Path:
+        """Return the folder of the images after so many updates."""
+        return self.samples / f"step-{step:06d}"
+
+    def pool_file(self, number: int) -> Path:
+        """Return where the images to denoise are, those of one round."""
+        return self.path / f"pool-{number}.safetensors"
 
     @classmethod
     def create(cls, config: TrainingConfig) -> RunFolder:
@@ -70,7 +62,7 @@ class RunFolder:
         with writing(f"the run folder {run.path}"):
             run.path.mkdir(parents=True, exist_ok=True)
             run.samples.mkdir(exist_ok=True)
-            run.states.mkdir(exist_ok=True)
+            run.states.folder.mkdir(exist_ok=True)
         return run
 
     @classmethod
@@ -95,57 +87,6 @@ class RunFolder:
             return from_mapping(content["config"]), content
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.config_file} cannot be read: {error}") from error
-
-    def write_event(self, event: Mapping[str, Any]) -> None:
-        """Append one line."""
-        with writing(str(self.events_file)):
-            self.events.append(_finite(event))
-
-    def read_events(self) -> Iterator[dict[str, Any]]:
-        """Yield the events; a last line that a crash left unfinished is skipped."""
-        yield from self.events.read()
-
-    def forget_events_after(self, step: int) -> None:
-        """Drop what an interrupted run wrote after the state it resumes from."""
-        kept = [event for event in self.read_events() if event.get("step", 0) <= step]
-        if self.events_file.exists():
-            write_text(self.events_file, "".join(json.dumps(event) + "\n" for event in kept))
-
-    # ------------------------------------------------------------------------------------------------ states
-
-    def state(self, step: int) -> Path:
-        """Return where the state after so many updates is."""
-        return self.states / f"step-{step:06d}"
-
-    def steps(self) -> list[int]:
-        """Return the steps of the complete states, oldest first."""
-        return sorted(
-            int(path.name.removeprefix("step-")) for path in self.states.glob("step-*") if path.is_dir()
-        )
-
-    @contextmanager
-    def new_state(self, step: int) -> Iterator[Path]:
-        """Yield a folder to write a state into; it gets its name when the block ends well.
-
-        The state of a step is written once: a run that comes to the same step again made the same.
-        """
-        part = self.states / f".step-{step:06d}.part"
-        with writing(f"the state of step {step} (earlier states are kept)"):
-            try:
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir(parents=True)
-                yield part
-                for file in part.iterdir():
-                    _flush(file)
-                replace(part, self.state(step))
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-
-    def prune(self, keep: set[int]) -> None:
-        """Remove the states that are not wanted any more."""
-        for step in self.steps():
-            if step not in keep:
-                shutil.rmtree(self.state(step), ignore_errors=True)
 
 
 def resumed_config(stored: TrainingConfig, given: Mapping[str, Any]) -> TrainingConfig:
@@ -174,29 +115,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-@contextmanager
-def writing(what: str) -> Iterator[None]:
-    """Turn the system's errors while writing into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"no space is left to write {what}: free some and resume the run") from error
-        if isinstance(error, PermissionError):
-            raise RunError(f"{what} cannot be written: no permission") from error
-        raise RunError(f"{what} cannot be written: {error.strerror or error}") from error
-
-
-def _finite(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Spell an event as browsers read it too: they know no infinity, which fp16 gradients may reach."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in event.items()
-    }
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())

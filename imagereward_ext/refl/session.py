@@ -13,7 +13,7 @@ import torch
 from imagereward_ext.compute import diffusion_type
 from imagereward_ext.diffusion import lora
 from imagereward_ext.diffusion.loading import load_parts
-from imagereward_ext.diffusion.model_config import ModelConfig
+from imagereward_ext.diffusion.model_config import DiffusionConfig
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.placement import place
 from imagereward_ext.diffusion.prompts import read_prompts
@@ -21,11 +21,8 @@ from imagereward_ext.diffusion.sampling import SamplingSettings
 from imagereward_ext.refl import calibration
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.encodings import Encodings
-from imagereward_ext.refl.learner import Learner
 from imagereward_ext.refl.memory import Fit, fit, free_memory
 from imagereward_ext.refl.pool import captioned_images
-from imagereward_ext.refl.processes import Processes
-from imagereward_ext.refl.randomness import derived_seed, shuffled_index
 from imagereward_ext.refl.rewards import (
     LoadScorer,
     WeightedScorer,
@@ -36,6 +33,9 @@ from imagereward_ext.refl.rewards import (
 )
 from imagereward_ext.scorers.reward import Reward
 from imagereward_ext.settings import FieldError, schema
+from imagereward_ext.training.learner import Learner, adamw
+from imagereward_ext.training.processes import Processes
+from imagereward_ext.training.randomness import derived_seed, shuffled_index
 
 FEWEST_PROMPTS = 2
 
@@ -98,8 +98,14 @@ def _refuse_unwritable(field: str, folder: Path) -> None:
         raise FieldError(field, f"{folder} cannot be written: no permission")
 
 
-def load_session(config: TrainingConfig, prompts: list[str], processes: Processes, load: LoadScorer,
-                 note: Callable[[str], None], kept: Mapping[str, Any] | None = None) -> Session:  # fmt: skip
+def load_session(
+    config: TrainingConfig,
+    prompts: list[str],
+    processes: Processes,
+    load: LoadScorer,
+    note: Callable[[str], None],
+    kept: Mapping[str, Any] | None = None,
+) -> Session:
     """Load everything, freeze it, and put the LoRA in. ``kept`` are the facts that a resumed run began with."""
     share = len(processes.share(config.batch))
     _refuse_idle_processes(config, processes.count)
@@ -115,7 +121,7 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
     settings = config.sampling(fitted.resolution)
     parts.latent_shape(settings.height, settings.width)  # refuses odd sizes
     place(parts, processes.device, dtype)
-    parts.keep_less()
+    parts.use_low_memory_layers()
     lora.inject(parts, config.lora_shape(), derived_seed(config.seed, "lora"))
     scorers = load_scorers(config.scorers, load)
     judges = load_scorers(config.judge, load) if config.judge and processes.main else []
@@ -123,9 +129,8 @@ def load_session(config: TrainingConfig, prompts: list[str], processes: Processe
         parts.checkpoint_gradients()
         checkpoint_layers(scorer_networks(scorers))
     half = any(p.dtype == torch.float16 for module in networks(parts, scorers) for p in module.parameters())
-    learner = Learner(
-        parts.trainable(), config.learning_rate, config.weight_decay, config.clip, half, fitted.eight_bit
-    )
+    optimiser = adamw(parts.trainable(), config.learning_rate, config.weight_decay, fitted.eight_bit)
+    learner = Learner(optimiser, config.clip, half)
     captions = [text for _, text in captioned_images(Path(config.images))] if config.images else prompts
     checked = evenly(prompts, config.check_images)
     encodings = Encodings(parts, prompts, trained=config.text_encoder)
@@ -231,6 +236,11 @@ def kept_facts(fitted: Fit) -> dict[str, Any]:
     return {"resolution": fitted.resolution, "eight_bit": fitted.eight_bit}
 
 
-def model_facts(model: ModelConfig) -> dict[str, Any]:
+def model_facts(model: DiffusionConfig) -> dict[str, Any]:
     """Return what the run folder keeps about the model."""
     return {"family": model.family, "resolution": model.resolution, "prediction": model.noise.prediction}
+
+
+def lora_name(name: str, step: int) -> str:
+    """Return the name of the LoRA of a step: never the same twice, since hosts cache files by name."""
+    return f"{name}-{step:06d}"

@@ -16,8 +16,8 @@ from imagereward_ext.compute import Compute, Placement
 from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.embeddings import EmbeddingCache, embed_images, embed_prompts
-from imagereward_ext.reward_training.learner import Learner, Standard, Where
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, RewardTrainingError
+from imagereward_ext.reward_training.reward_model import RewardModel, Standard, Where
 from imagereward_ext.reward_training.train import RankingSets
 from imagereward_ext.scorers.clip_mlp import ClipMlp, ClipMlpHead
 from imagereward_ext.scorers.clip_tower import ClipArchitecture, ClipTower, load_tower
@@ -35,7 +35,7 @@ class TowerFiles:
     """Files to copy; none when the settings name a scorer of the catalogue."""
 
 
-class ClipMlpLearner(Learner):
+class ClipMlpModel(RewardModel):
     """The head, and the embeddings of every case."""
 
     def __init__(
@@ -107,14 +107,14 @@ class ClipMlpLearner(Learner):
             shutil.copyfile(path, folder / config.companions[role])
 
 
-def make_learner(
+def make_model(
     recipe: ClipMlpRecipe,
     init: str | None,
     tower_name: str | None,
     sets: RankingSets,
     where: Where | None = None,
     cache: Path | None = None,
-) -> ClipMlpLearner:
+) -> ClipMlpModel:
     """Embed everything once, then start from a new head or from that of a clip-mlp model."""
     if init in {"random", "blip"}:
         raise RewardTrainingError(
@@ -135,7 +135,7 @@ def make_learner(
     cases = [p for prompts in (sets.training, sets.validation, sets.reference) for p in prompts]
     images = embed_images(tower, _distinct_images(cases), store)
     prompts = embed_prompts(tower, list(dict.fromkeys(p.prompt for p in cases)), store)
-    return ClipMlpLearner(
+    return ClipMlpModel(
         head, images, prompts, files, f"tower {tower.digest}, {start}", start_standard=standard
     )
 

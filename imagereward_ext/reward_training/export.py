@@ -1,4 +1,4 @@
-"""From a trained learner to a model folder that every command can name."""
+"""From a trained model to a model folder that every command can name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imagereward_ext.reward_training.learner import Learner, Standard
 from imagereward_ext.reward_training.recipes import RewardTrainingError
+from imagereward_ext.reward_training.reward_model import RewardModel, Standard
 from imagereward_ext.weights.model_folder import write_config
 
 
@@ -31,12 +31,12 @@ def standard_of(rewards: Sequence[float]) -> Standard:
 
 
 def write_model(
-    learner: Learner, target: Path, label: str, standard: Standard, notes: Mapping[str, Any]
+    model: RewardModel, target: Path, label: str, standard: Standard, notes: Mapping[str, Any]
 ) -> Path:
-    """Write the learner as a model folder; an older one of that name is replaced only when all is written."""
-    config = learner.config(target.name, label, standard.mean, standard.std, notes)
+    """Write the model as a model folder; an older one of that name is replaced only when all is written."""
+    config = model.config(target.name, label, standard.mean, standard.std, notes)
     with _replacing_folder(target) as part:
-        learner.write_files(part, config)
+        model.write_files(part, config)
         write_config(part, config)
     return target
 

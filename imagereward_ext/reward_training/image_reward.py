@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.image_store import ImageStore
-from imagereward_ext.reward_training.learner import Learner, Standard, Where
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
+from imagereward_ext.reward_training.reward_model import RewardModel, Standard, Where
 from imagereward_ext.scorers.blip import CATALOGUE_NAME, load_towers
 from imagereward_ext.scorers.image_reward import Architecture, ImageReward, Network, published_tensors
 from imagereward_ext.scorers.preprocessing import Preprocessing
@@ -30,7 +30,7 @@ _TEXT_DROPOUT = 0.1
 """BERT's own rate, with which BLIP and ImageReward were trained."""
 
 
-class ImageRewardLearner(Learner):
+class ImageRewardModel(RewardModel):
     """The network of ImageReward, on the way to other weights."""
 
     def __init__(
@@ -114,9 +114,7 @@ def frozen_parameters(network: Network, share: float) -> list[nn.Parameter]:
     return frozen
 
 
-def learner_from_scorer(
-    name: str, recipe: ImageRewardRecipe, where: Where | None = None
-) -> ImageRewardLearner:
+def model_from_scorer(name: str, recipe: ImageRewardRecipe, where: Where | None = None) -> ImageRewardModel:
     """Go on from ImageReward v1.0 or from a model folder."""
     where = where or Where()
     source = where.source(name)
@@ -126,7 +124,7 @@ def learner_from_scorer(
         )
     scorer = where.scorer(name)
     assert isinstance(scorer, ImageReward)
-    return ImageRewardLearner(
+    return ImageRewardModel(
         scorer.network,
         scorer.architecture,
         source.companion("vocabulary"),
@@ -136,21 +134,19 @@ def learner_from_scorer(
     )
 
 
-def learner_from_blip(recipe: ImageRewardRecipe, where: Where | None = None) -> ImageRewardLearner:
+def model_from_blip(recipe: ImageRewardRecipe, where: Where | None = None) -> ImageRewardModel:
     """Start as the published model did: BLIP's towers, a new head."""
     where = where or Where()
     architecture = Architecture()
     network = new_network(architecture, recipe.seed)
     digest = load_towers(network, where.source(CATALOGUE_NAME))
     vocabulary = where.file(catalogue.BERT_VOCABULARY)
-    return ImageRewardLearner(
-        network, architecture, vocabulary, f"BLIP ({digest}), seed {recipe.seed}", recipe
-    )
+    return ImageRewardModel(network, architecture, vocabulary, f"BLIP ({digest}), seed {recipe.seed}", recipe)
 
 
-def learner_from_nothing(
+def model_from_nothing(
     architecture: Architecture, vocabulary: Path, recipe: ImageRewardRecipe
-) -> ImageRewardLearner:
+) -> ImageRewardModel:
     """Start from random weights, for small models; nothing can be frozen then."""
     if recipe.frozen_share > 0:
         raise RewardTrainingError("random weights must all learn: set the frozen share to 0")
@@ -158,7 +154,7 @@ def learner_from_nothing(
     _spread_evenly(network, torch.Generator().manual_seed(recipe.seed))
     sizes = json.dumps(dataclasses.asdict(architecture), sort_keys=True)
     identity = hashlib.sha256(sizes.encode() + vocabulary.read_bytes()).hexdigest()[:10]
-    return ImageRewardLearner(
+    return ImageRewardModel(
         network, architecture, vocabulary, f"random weights ({identity}), seed {recipe.seed}", recipe
     )
 

@@ -1,22 +1,24 @@
-"""A training's folder: what it was asked to do, how far it is, what it has measured.
+"""A reward training's folder: what it was asked to do, how far it is, what it has measured.
 
-`run.json` identifies the run, `state.pt` is everything needed to go on (written as a whole or not at all),
-`best-<step>.pt` the best weights so far, `log.jsonl` one line per measurement, `skipped.txt` the images left out.
+`run.json` identifies the run, `states/` holds everything needed to go on, `events.jsonl` a line per update and
+measurement, `skipped.txt` the images left out; a file named `stop` ends the run after the update at work.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from imagereward_ext.reward_training.recipes import RewardTrainingError
-from imagereward_ext.storage import replacing, write_text
+from imagereward_ext.storage import write_text
+from imagereward_ext.training.event_log import EventLog
+from imagereward_ext.training.states import SavedState, States
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,23 @@ class Measurement:
     """The mean since the measurement before; None when nothing was learned yet."""
 
 
-class RunFolder:
+class RewardRunFolder:
     """Reads and writes the files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.identity_file = path / "run.json"
+        self.events_file = path / "events.jsonl"
+        self.stop_file = path / "stop"
+        self.states = States(path / "states")
 
     def claim(self, identity: Mapping[str, Any]) -> None:
         """Start here, or make sure that what lies here is the same run."""
+        self.stop_file.unlink(missing_ok=True)  # of an earlier start
         found = self._read_identity()
         if found is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self._file("run.json"), json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
+            write_text(self.identity_file, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
             return
         wanted = json.loads(json.dumps(identity))
         for key in sorted({*wanted, *found}):
@@ -51,73 +58,68 @@ class RunFolder:
                     "Choose another folder, or delete this one to start over."
                 )
 
-    def read_state(self) -> dict[str, Any] | None:
-        """Return what was saved last, None at the beginning."""
-        path = self._file("state.pt")
-        if not path.is_file():
-            return None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return state
-
-    def write_state(self, state: Mapping[str, Any], best_step: int) -> None:
-        """Save atomically; best weights that no state refers to any more are removed."""
-        _save(self._file("state.pt"), dict(state))
-        for other in self.path.glob("best-*.pt"):
-            if other != self._best(best_step):
-                other.unlink(missing_ok=True)
-
-    def read_best(self, step: int) -> dict[str, Tensor]:
-        """Return the weights that were best."""
-        weights: dict[str, Tensor] = torch.load(self._best(step), map_location="cpu", weights_only=True)
-        return weights
-
-    def write_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Keep the best weights."""
-        _save(self._best(step), dict(weights))
-
-    def log(self, measurement: Measurement) -> None:
-        """Append a line; what an earlier, killed attempt wrote from here on is dropped."""
-        path = self._file("log.jsonl")
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        earlier = [line for line in lines if json.loads(line)["step"] < measurement.step]
-        write_text(path, "\n".join([*earlier, json.dumps(asdict(measurement))]) + "\n")
-
-    def measurements(self) -> list[Measurement]:
-        """Return everything that was measured."""
-        path = self._file("log.jsonl")
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return [Measurement(**json.loads(line)) for line in lines]
-
     def write_skipped(self, lines: list[str]) -> Path:
         """List the images that were left out."""
-        path = self._file("skipped.txt")
+        path = self.path / "skipped.txt"
         write_text(path, "".join(f"{line}\n" for line in lines))
         return path
 
     def finish(self) -> None:
         """Remove what only serves to go on; the record of the run stays."""
-        for path in (self._file("state.pt"), *self.path.glob("best-*.pt")):
-            path.unlink(missing_ok=True)
+        shutil.rmtree(self.states.folder, ignore_errors=True)
+
+    def adopt_earlier_layout(self, names: Sequence[str]) -> None:
+        """Bring what version 0.1 kept into the places of now.
+
+        That was `state.pt` with the weights by name, `best-<step>.pt`, and `log.jsonl` with a line per measurement.
+        """
+        newest, measured = self.path / "state.pt", self.path / "log.jsonl"
+        if newest.is_file():
+            content = _load(newest)
+            progress = {key: content[key] for key in ("losses", "best", "latest")}
+            best = int(content["best"]["step"])
+            states = [
+                SavedState(
+                    int(content["step"]),
+                    _in_order(content["weights"], names),
+                    content["optimizer"],
+                    content["scaler"] or {},
+                    progress,
+                )
+            ]
+            if best != content["step"]:
+                weights = _in_order(_load(self.path / f"best-{best}.pt"), names)
+                states.append(SavedState(best, weights, None, {}, progress))
+            for state in states:
+                if not self.states.path(state.step).exists():
+                    self.states.write(state)
+        if measured.is_file():
+            log = EventLog(self.events_file)
+            for line in measured.read_text(encoding="utf-8").splitlines():
+                log.tell("check", **json.loads(line))
+        for file in (measured, newest, *self.path.glob("best-*.pt")):
+            file.unlink(missing_ok=True)
 
     def _read_identity(self) -> dict[str, Any] | None:
-        path = self._file("run.json")
-        if not path.is_file():
+        if not self.identity_file.is_file():
             return None
         try:
-            identity: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            identity: dict[str, Any] = json.loads(self.identity_file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RewardTrainingError(
-                f"{path} is no valid JSON: {error}. Delete {self.path} to start over."
+                f"{self.identity_file} is no valid JSON: {error}. Delete {self.path} to start over."
             ) from error
         return identity
 
-    def _file(self, name: str) -> Path:
-        return self.path / name
 
-    def _best(self, step: int) -> Path:
-        return self._file(f"best-{step}.pt")
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # it fails in whatever layer reads it
+        raise RewardTrainingError(
+            f"{path} cannot be read: it is damaged. Delete {path.parent} to start over."
+        ) from error
 
 
-def _save(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as part:
-        torch.save(content, part)
+def _in_order(weights: Mapping[str, torch.Tensor], names: Sequence[str]) -> list[torch.Tensor]:
+    return [weights[name] for name in names]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagereward_ext.reward_training import clip_mlp, image_reward
-from imagereward_ext.reward_training.learner import Learner, Where
 from imagereward_ext.reward_training.recipes import (
     ClipMlpRecipe,
     ImageRewardRecipe,
     Recipe,
     RewardTrainingError,
 )
+from imagereward_ext.reward_training.reward_model import RewardModel, Where
 from imagereward_ext.reward_training.train import RankingSets
 from imagereward_ext.scorers.image_reward import Architecture
 from imagereward_ext.weights import catalogue
@@ -32,7 +32,7 @@ class Start:
     """For the recipe clip-mlp: the scorer whose CLIP towers give the embeddings; CLIP when None."""
 
 
-def make_learner(recipe: Recipe, start: Start, sets: RankingSets, where: Where | None = None) -> Learner:
+def make_model(recipe: Recipe, start: Start, sets: RankingSets, where: Where | None = None) -> RewardModel:
     """Build what the recipe trains; published weights come from `where`."""
     where = where or Where()
     if isinstance(recipe, ImageRewardRecipe):
@@ -46,10 +46,10 @@ def make_learner(recipe: Recipe, start: Start, sets: RankingSets, where: Where |
         raise RewardTrainingError(
             "the recipe clip-mlp takes its sizes and its vocabulary from the CLIP tower"
         )
-    return clip_mlp.make_learner(recipe, start.init, start.tower, sets, where)
+    return clip_mlp.make_model(recipe, start.init, start.tower, sets, where)
 
 
-def _image_reward(recipe: ImageRewardRecipe, start: Start, where: Where) -> Learner:
+def _image_reward(recipe: ImageRewardRecipe, start: Start, where: Where) -> RewardModel:
     init = start.init or "blip"
     if init != "random" and (start.architecture or start.vocabulary):
         raise RewardTrainingError(
@@ -60,7 +60,7 @@ def _image_reward(recipe: ImageRewardRecipe, start: Start, where: Where) -> Lear
             image_reward.read_architecture(start.architecture) if start.architecture else Architecture()
         )
         vocabulary = start.vocabulary or where.file(catalogue.BERT_VOCABULARY)
-        return image_reward.learner_from_nothing(architecture, vocabulary, recipe)
+        return image_reward.model_from_nothing(architecture, vocabulary, recipe)
     if init == "blip":
-        return image_reward.learner_from_blip(recipe, where)
-    return image_reward.learner_from_scorer(init, recipe, where)
+        return image_reward.model_from_blip(recipe, where)
+    return image_reward.model_from_scorer(init, recipe, where)

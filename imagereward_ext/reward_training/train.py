@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from imagereward_ext import __version__
 from imagereward_ext.rankings import (
     Problem,
@@ -22,10 +20,13 @@ from imagereward_ext.rankings import (
 )
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.export import check_label, standard_of, write_model
-from imagereward_ext.reward_training.learner import Learner, Standard
-from imagereward_ext.reward_training.loop import Loop, Outcome, Watch
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
-from imagereward_ext.reward_training.run_folder import RunFolder
+from imagereward_ext.reward_training.reward_model import RewardModel, Standard
+from imagereward_ext.reward_training.run_folder import Measurement, RewardRunFolder
+from imagereward_ext.reward_training.task import RankingTask, Watch
+from imagereward_ext.training.engine import Ending
+from imagereward_ext.training.processes import Processes
+from imagereward_ext.training.stopping import StopRequest
 from imagereward_ext.wording import counted
 
 Report = Callable[[str], None]
@@ -62,14 +63,16 @@ class RankingSets:
 class TrainedModel:
     """How a training ended, and the model folder when it ended by itself."""
 
-    outcome: Outcome
+    ending: Ending
+    updates: int
+    """How many there are to the end."""
+    best: Measurement
     folder: Path | None
-    accuracy: float
 
 
 def train_reward(
     sets: RankingSets,
-    make_learner: Callable[[RankingSets], Learner],
+    make_model: Callable[[RankingSets], RewardModel],
     recipe: Recipe,
     output: Path,
     *,
@@ -86,44 +89,50 @@ def train_reward(
     """
     say = report or (lambda message: None)
     label = check_label(label or output.name)
-    PartialState(cpu=cpu)  # decides which device and which process this is, before anybody asks
-    learner = make_learner(sets)
-    folder = RunFolder(run or output.with_name(f"{output.name}-training"))
-    loop = Loop(learner, recipe, sets.training, sets.validation, folder, cpu=cpu, watch=watch)
-    if loop.accelerator.is_main_process:
-        folder.claim(_identity(learner, recipe, sets))
+    processes = Processes(cpu)  # decides which device and which process this is, before anybody asks
+    model = make_model(sets)
+    folder = RewardRunFolder(run or output.with_name(f"{output.name}-training"))
+    task = RankingTask(model, recipe, sets.training, sets.validation, folder, processes, watch)
+    if processes.main:
+        folder.claim(_identity(model, recipe, sets))
+        folder.adopt_earlier_layout(list(model.learning()))
         _tell_skipped(sets.skipped, folder, say)
-    loop.accelerator.wait_for_everyone()
+    processes.wait()
     say(
         f"{counted(len(sets.training), 'prompt')} with {counted(count_pairs(sets.training), 'pair')} to learn from, "
-        f"{len(sets.validation):,} with {count_pairs(sets.validation):,} held out; {loop.steps:,} updates"
+        f"{len(sets.validation):,} with {count_pairs(sets.validation):,} held out; {task.updates:,} updates"
     )
-    outcome = loop.train()
-    if not outcome.finished:
-        say(
-            f"Stopped after update {outcome.step:,} of {outcome.steps:,}. The same command goes on from there."
-        )
-        return TrainedModel(outcome, None, outcome.best.validation_accuracy)
-    loop.restore_best()
-    unchanged = outcome.best.step == 0
-    standard, measured_on = _standard(loop, sets.reference, unchanged, say)
-    if loop.accelerator.is_main_process:
-        notes = {**_notes(learner, recipe, sets, outcome), "standardised_on_images": measured_on}
-        write_model(learner, output, label, standard, notes)
+    task.engine.restore()
+    with StopRequest(folder.stop_file) as stop:
+        ending = task.engine.run(stop)
+    assert task.best is not None
+    if ending.kind != "finished":
+        say(f"Stopped after update {ending.step:,} of {task.updates:,}. The same command goes on from there.")
+        return TrainedModel(ending, task.updates, task.best, None)
+    best = task.restore_best()
+    unchanged = best.step == 0
+    standard, measured_on = _standard(task, sets.reference, unchanged, say)
+    if processes.main:
+        notes = {
+            **_notes(model, recipe, sets, best),
+            "updates": task.updates,
+            "standardised_on_images": measured_on,
+        }
+        write_model(model, output, label, standard, notes)
         folder.finish()
-    loop.accelerator.wait_for_everyone()
+    processes.wait()
     if unchanged:
         say(
             "The start was never improved upon: the model is what it was. Try more rankings or another learning rate."
         )
-    return TrainedModel(outcome, output, outcome.best.validation_accuracy)
+    return TrainedModel(ending, task.updates, best, output)
 
 
 def _standard(
-    loop: Loop, reference: Sequence[RankedPrompt], unchanged: bool, say: Report
+    task: RankingTask, reference: Sequence[RankedPrompt], unchanged: bool, say: Report
 ) -> tuple[Standard, int]:
     """Standardise the model, and count on how many images; 0 when it keeps the scale of what it started from."""
-    start, cases = loop.learner.start_standard, _cases(reference)
+    start, cases = task.model.start_standard, _cases(reference)
     if start is not None and unchanged:
         return start, 0
     if len(cases) < _ENOUGH_FOR_A_STANDARD:
@@ -134,7 +143,7 @@ def _standard(
             say(f"{few}: the model keeps the scale of its start.")
             return start, 0
         say(f"{few}: a limit for this model means little. Name more with a reference set.")
-    return standard_of(loop.raw_rewards(cases)), len(cases)
+    return standard_of(task.raw_rewards(cases)), len(cases)
 
 
 def read_sets(data: Data, seed: int = 0, report: Report | None = None) -> RankingSets:
@@ -192,7 +201,7 @@ def _require_pairs(
     )
 
 
-def _tell_skipped(skipped: Sequence[Problem], folder: RunFolder, say: Report) -> None:
+def _tell_skipped(skipped: Sequence[Problem], folder: RewardRunFolder, say: Report) -> None:
     if not skipped:
         return
     path = folder.write_skipped([f"{problem.image}: {problem.reason}" for problem in skipped])
@@ -203,12 +212,12 @@ def _cases(prompts: Sequence[RankedPrompt]) -> list[Case]:
     return list(dict.fromkeys(Case(image, prompt.prompt) for prompt in prompts for image in prompt.images))
 
 
-def _identity(learner: Learner, recipe: Recipe, sets: RankingSets) -> dict[str, Any]:
+def _identity(model: RewardModel, recipe: Recipe, sets: RankingSets) -> dict[str, Any]:
     """Say what makes a run this run: to go on with anything else would mix two trainings."""
     return {
         "recipe": recipe.name,
         **{key: list(v) if isinstance(v, tuple) else v for key, v in asdict(recipe).items()},
-        "start": learner.origin,
+        "start": model.origin,
         "training": _digest(sets.training),
         "validation": _digest(sets.validation),
     }
@@ -219,17 +228,16 @@ def _digest(prompts: Sequence[RankedPrompt]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:10]
 
 
-def _notes(learner: Learner, recipe: Recipe, sets: RankingSets, outcome: Outcome) -> dict[str, Any]:
+def _notes(model: RewardModel, recipe: Recipe, sets: RankingSets, best: Measurement) -> dict[str, Any]:
     return {
         "made_by": f"imagereward {__version__}",
         "recipe": recipe.name,
         "settings": asdict(recipe),
         # A model may be given away: the name of what it started from, not where that lay.
-        "start": learner.origin.replace("\\", "/").rsplit("/", 1)[-1],
+        "start": model.origin.replace("\\", "/").rsplit("/", 1)[-1],
         "training_pairs": count_pairs(sets.training),
         "validation_pairs": count_pairs(sets.validation),
-        "validation_accuracy": outcome.best.validation_accuracy,
-        "validation_loss": outcome.best.validation_loss,
-        "best_after_update": outcome.best.step,
-        "updates": outcome.steps,
+        "validation_accuracy": best.validation_accuracy,
+        "validation_loss": best.validation_loss,
+        "best_after_update": best.step,
     }

@@ -58,11 +58,11 @@ def test_the_file_merged_into_the_base_predicts_what_the_trained_layers_predict(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_switched_off_is_the_base_and_comes_back_after_an_error(family, tmp_path):
+def test_with_adapters_disabled_it_is_the_base_and_comes_back_after_an_error(family, tmp_path):
     parts = tiny_parts(tmp_path, family)
     base = prediction(parts)
     tuned = prediction(trained(parts))
-    with pytest.raises(ZeroDivisionError), lora.switched_off(parts):
+    with pytest.raises(ZeroDivisionError), lora.adapters_disabled(parts):
         torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
         _ = 1 / 0
     torch.testing.assert_close(prediction(parts), tuned, atol=0, rtol=0)
@@ -70,11 +70,11 @@ def test_switched_off_is_the_base_and_comes_back_after_an_error(family, tmp_path
     assert parts.trainable()
 
 
-def test_folded_in_they_say_the_same_and_the_base_comes_back_untouched(tmp_path):
+def test_merged_for_inference_they_say_the_same_and_the_base_comes_back_untouched(tmp_path):
     parts = trained(tiny_parts(tmp_path))
     tuned = prediction(parts)
     weights = [(p, p.data.data_ptr(), p.data.clone()) for m in parts.modules() for p in m.parameters()]
-    with pytest.raises(ZeroDivisionError), lora.folded(parts):
+    with pytest.raises(ZeroDivisionError), lora.merged_for_inference(parts):
         for _, module in lora.components(parts):
             assert all(layer.disable_adapters for _, layer in lora.layers(module))
         torch.testing.assert_close(prediction(parts), tuned, atol=1e-5, rtol=0)
@@ -84,16 +84,16 @@ def test_folded_in_they_say_the_same_and_the_base_comes_back_untouched(tmp_path)
     assert parts.trainable()
 
 
-def test_folding_leaves_alone_what_is_switched_off_or_would_be_rounded_away(tmp_path):
+def test_merging_leaves_alone_what_is_disabled_or_would_be_rounded_away(tmp_path):
     parts = trained(tiny_parts(tmp_path))
-    with lora.switched_off(parts):
+    with lora.adapters_disabled(parts):
         base = prediction(parts)
-        with lora.folded(parts):
+        with lora.merged_for_inference(parts):
             torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
         torch.testing.assert_close(prediction(parts), base, atol=0, rtol=0)
     torch.nn.Module.to(parts.unet, dtype=torch.bfloat16)
     tuned = prediction(parts)
-    with lora.folded(parts):
+    with lora.merged_for_inference(parts):
         torch.testing.assert_close(prediction(parts), tuned, atol=0, rtol=0)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imagereward_ext.diffusion import model_config
-from imagereward_ext.diffusion.model_config import ModelConfig, NoiseConfig, TextConfig
+from imagereward_ext.diffusion.model_config import DiffusionConfig, NoiseConfig, TextConfig
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.text import TextEncoder
 from imagereward_ext.diffusion.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ VAE = {
 }
 
 
-def tiny_config(family: str, prediction: str = "epsilon") -> ModelConfig:
+def tiny_config(family: str, prediction: str = "epsilon") -> DiffusionConfig:
     clip = TextConfig("clip", "cond_stage_model.transformer.", 32, 64, 2, 2, len(WORDS), 16)
     openclip = TextConfig(
         "open_clip", "cond_stage_model.model.", 32, 64, 2, 2, len(WORDS), 16, "gelu", pad="zero"
@@ -63,7 +63,7 @@ def tiny_config(family: str, prediction: str = "epsilon") -> ModelConfig:
             "addition_time_embed_dim": 8,
             "projection_class_embeddings_input_dim": 64 + 6 * 8,
         }
-    return ModelConfig(family, "tiny", 16, unet, VAE, texts[family], NoiseConfig(prediction=prediction))  # type: ignore[arg-type]
+    return DiffusionConfig(family, "tiny", 16, unet, VAE, texts[family], NoiseConfig(prediction=prediction))  # type: ignore[arg-type]
 
 
 def write_vocabulary(folder: Path) -> Path:
@@ -93,7 +93,7 @@ def tiny_parts(
         )
 
 
-def known_as(config: ModelConfig, monkeypatch) -> None:
+def known_as(config: DiffusionConfig, monkeypatch) -> None:
     """Let the loader take a tiny configuration for a known one."""
     from imagereward_ext.diffusion import ldm_config, loading
 
@@ -116,7 +116,7 @@ def ldm_tensors(parts: DiffusionParts) -> dict[str, Tensor]:
     return {k: v.clone().contiguous() for k, v in out.items()}
 
 
-def _unet_key(key: str, config: ModelConfig) -> str:
+def _unet_key(key: str, config: DiffusionConfig) -> str:
     layers = config.unet["layers_per_block"]
     head, _, rest = key.partition(".")
     plain = {
@@ -156,7 +156,7 @@ def _unet_key(key: str, config: ModelConfig) -> str:
     return f"{place}.{tail}"
 
 
-def _vae_key(key: str, config: ModelConfig) -> str:
+def _vae_key(key: str, config: DiffusionConfig) -> str:
     levels = len(config.vae["block_out_channels"])
     key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
     for side, block, sampler in (("down", "down_blocks", "downsamplers"), ("up", "up_blocks", "upsamplers")):

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs import child
-from imagereward_ext.refl.stopping import StopRequest
 from imagereward_ext.training.record import State
+from imagereward_ext.training.stopping import StopRequest
 
 
 def engine(order):

@@ -8,10 +8,10 @@ import torch
 from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.errors import ImageRewardError, ScoringError
 from imagereward_ext.refl import calibration
-from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.rewards import WeightedScorer
 from imagereward_ext.refl.training import resume, train
 from imagereward_ext.scorers import Calibration
+from imagereward_ext.training.processes import Processes
 from tests.refl.world import Taste, silent, tiny_config
 
 IMAGES = 6

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 
 from imagereward_ext.cli import train as command
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.refl import run_folder as run_folder_module
 from imagereward_ext.refl.config import TrainingConfig, from_mapping
 from imagereward_ext.refl.plan import make_plan
 from imagereward_ext.refl.training import resume, train
 from imagereward_ext.settings import FieldError, schema
 from imagereward_ext.settings.flags import flag
+from imagereward_ext.training import states as states_module
 from tests.refl.world import load_taste, silent, tiny_config
 
 
@@ -135,20 +135,20 @@ def test_an_existing_run_is_not_overwritten_and_keeps_its_settings(tmp_path):
 def test_a_full_disk_is_one_clear_line_and_keeps_the_previous_state(tmp_path, monkeypatch):
     import errno
 
-    real = run_folder_module._flush
+    real = states_module._flush
 
     def full(file):
         if "step-000002" in str(file):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(file)
 
-    monkeypatch.setattr(run_folder_module, "_flush", full)
+    monkeypatch.setattr(states_module, "_flush", full)
     with pytest.raises(ImageRewardError, match="no space is left"):
         train(tiny_config(tmp_path, updates=3, save_every=1), load_taste, silent)
     states = tmp_path / "runs" / "run" / "states"
     assert "step-000001" in [path.name for path in states.iterdir()]
     assert not [path for path in states.iterdir() if path.name.endswith(".part")]
-    monkeypatch.setattr(run_folder_module, "_flush", real)
+    monkeypatch.setattr(states_module, "_flush", real)
     assert resume(str(tmp_path / "runs"), "run", {}, load_taste, silent).step == 3
 
 

@@ -9,16 +9,21 @@ import torch
 from imagereward_ext.diffusion import lora
 from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
-from imagereward_ext.refl import algorithm
+from imagereward_ext.refl import algorithm, pool_maker, samples
 from imagereward_ext.refl import training as training_module
-from imagereward_ext.refl.learner import Learner
+from imagereward_ext.refl.algorithm import Algorithm
 from imagereward_ext.refl.memory import MemoryTooSmallError
-from imagereward_ext.refl.processes import Processes
 from imagereward_ext.refl.rewards import parse_mix
+from imagereward_ext.refl.run_folder import RunFolder
 from imagereward_ext.refl.session import load_session, read_inputs
-from imagereward_ext.refl.training import Training, TrainingError, resume, train
+from imagereward_ext.refl.training import LoraTraining, resume, train
 from imagereward_ext.settings import FieldError
+from imagereward_ext.training.engine import TrainingError
+from imagereward_ext.training.event_log import EventLog
 from imagereward_ext.training.journal import Journal
+from imagereward_ext.training.learner import Learner
+from imagereward_ext.training.processes import Processes
+from imagereward_ext.training.states import SavedState, States
 from tests.refl.world import load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -63,10 +68,9 @@ def gradients(folder, **changes) -> float:
     config = tiny_config(folder, **changes)
     processes = Processes(cpu=True)
     session = load_session(config, read_inputs(config), processes, load_taste, print)
-    run_folder = training_module.RunFolder.create(config)
-    training = Training(session, run_folder, processes, silent)
-    training._refresh_pool()
-    training._accumulate()
+    training = LoraTraining(session, RunFolder.create(config), processes, silent)
+    session.learner.step = lambda processes: 0.0  # what is asked for is the gradient
+    training.engine.update()
     frozen = [p for m in session.parts.modules() for n, p in m.named_parameters() if "lora_" not in n]
     frozen += [p for m in session.reward.scorer.modules() for p in m.parameters()]
     assert frozen
@@ -89,11 +93,9 @@ def test_the_roll_out_keeps_no_gradient_and_stops_late(tmp_path, monkeypatch):
     seen = []
 
     def spy(*args, **kwargs):
-        stop = training_roll_out(*args, **kwargs)
-        seen.append((stop.latents.requires_grad, list(args[5])))
-        return stop
-
-    from imagereward_ext.refl import algorithm
+        state = training_roll_out(*args, **kwargs)
+        seen.append((state.latents.requires_grad, list(args[5])))
+        return state
 
     training_roll_out = algorithm.roll_out
     monkeypatch.setattr(algorithm, "roll_out", spy)
@@ -136,11 +138,7 @@ def test_a_resumed_run_ends_with_the_same_weights(reference, cut):
     folder, whole = reference
     name = f"cut-{cut}"
 
-    def ask_to_stop(event):
-        if event["kind"] == "update" and event["step"] == cut:
-            (folder / "runs" / name / "stop").touch()
-
-    first = train(tiny_config(folder, name=name, **PRIOR), load_taste, ask_to_stop)
+    first = stopped_after(folder, "update", step=cut, name=name, **PRIOR)
     assert (first.ending, first.step) == ("asked", cut)
     with (first.folder / "events.jsonl").open("a") as stream:
         stream.write("[1]\n" + "[" * 100_000 + "\n")  # whoever wrote that, it is nobody's event
@@ -173,25 +171,102 @@ def test_a_run_killed_between_two_states_resumes_from_the_older_one(reference):
     assert [e["step"] for e in events(outcome, "update")] == [1, 2, 3]
 
 
+def as_version_0_1_wrote(folder, step):
+    """Give a run's folder the words of version 0.1: settings it did not have, and the state of a step."""
+    import shutil
+
+    config = json.loads((folder / "config.json").read_text())
+    del config["config"]["prior_update"], config["calibrations"]
+    (folder / "config.json").write_text(json.dumps(config))
+    state = States(folder / "states").read(step)
+    shutil.rmtree(folder / "states")
+    place = folder / "states" / f"step-{step:06d}"
+    place.mkdir(parents=True)
+    content = {"parameters": state.parameters, "optimiser": state.optimiser, "scaler": state.scale}
+    torch.save(content, place / "learner.pt")
+    checks = {"step": step, "checks": state.progress["checks"]}
+    (place / "state.json").write_text(json.dumps(checks), encoding="utf-8")
+
+
+def test_a_run_of_version_0_1_goes_on(reference):
+    folder, whole = reference
+    stopped_after(folder, "update", step=2, name="earlier", **PRIOR)
+    as_version_0_1_wrote(folder / "runs" / "earlier", 2)
+    outcome = resume(str(folder / "runs"), "earlier", {}, load_taste, silent)
+    same(whole, outcome, atol=0)
+    assert [e["step"] for e in events(outcome, "update")] == [1, 2, 3]
+
+
+def test_a_damaged_newest_state_does_not_stop_a_resume(reference):
+    folder, whole = reference
+    stopped_after(folder, "update", step=2, name="damaged", save_every=1, **PRIOR)
+    newest = folder / "runs" / "damaged" / "states" / "step-000002" / "learner.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    outcome = resume(str(folder / "runs"), "damaged", {}, load_taste, silent)
+    same(whole, outcome, atol=0)
+    skipped, resumed = [e["text"] for e in events(outcome, "note")][-2:]
+    assert skipped == f"skipped a state: the state {newest.parent} cannot be read: learner.pt is damaged"
+    assert resumed == "resumed after update 1"
+
+
+OWN_STEP = {"prior_weight": 0.5, "prior_images": 4, "prior_update": "own step"}
+
+
+def test_the_prior_takes_a_step_of_its_own_before_the_rewards(tmp_path, monkeypatch):
+    """As in the paper: L_reward is computed with the weights that L_pre has moved."""
+    order = []
+
+    def spied(name, original):
+        def spy(self, step, samples):
+            order.append((name, [p.detach().clone() for p in self.parts.trainable()]))
+            return original(self, step, samples)
+
+        monkeypatch.setattr(Algorithm, name, spy)
+
+    spied("pretraining", Algorithm.pretraining)
+    spied("reward_feedback", Algorithm.reward_feedback)
+    outcome = run(tmp_path, updates=2, micro_batch=2, **OWN_STEP)
+    names = [name for name, _ in order]
+    assert (
+        names == ["pretraining"] * 2 + ["reward_feedback"] * 2 + ["pretraining"] * 2 + ["reward_feedback"] * 2
+    )
+    weights_at = [sum(float(p.double().sum()) for p in weights) for _, weights in order[::2]]
+    assert len(set(weights_at)) == 4, "each of the four losses sees other weights"
+    figures = events(outcome, "update")[0]
+    assert figures["prior"] > 0
+    expected = 1e-3 * figures["phi"] + 1e-4 * figures["kl"] + 0.5 * figures["prior"]
+    assert figures["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_steps_an_update_have_equal_trajectories_too(tmp_path):
+    whole = run(tmp_path, "whole", **OWN_STEP)
+    same(whole, run(tmp_path, "uneven", micro_batch=3, **OWN_STEP))
+    first = stopped_after(tmp_path, "update", step=1, name="cut", **OWN_STEP)
+    assert first.ending == "asked"
+    same(whole, resume(str(tmp_path / "runs"), "cut", {}, load_taste, silent), atol=0)
+    summed, apart = weights(run(tmp_path, "summed", **{**OWN_STEP, "prior_update": "summed"})), weights(whole)
+    assert any((summed[key] - apart[key]).abs().max() > 10 * ROUNDING for key in apart)
+
+
 @pytest.mark.parametrize("changes", [{}, {"text_encoder": True, "gradient_checkpointing": True}])
-def test_folding_the_lora_in_for_the_roll_out_changes_no_gradient(changes, tmp_path, monkeypatch):
+def test_merging_the_lora_for_the_roll_out_changes_no_gradient(changes, tmp_path, monkeypatch):
     settings = {"updates": 2, "kl_weight": 1e-3, **changes}
-    folded = run(tmp_path, "folded", **settings)
-    for module in (algorithm, training_module):
-        monkeypatch.setattr(module, "folded", lambda parts: nullcontext())
-    same(folded, run(tmp_path, "beside", **settings))
+    merged = run(tmp_path, "merged", **settings)
+    for module in (algorithm, samples, pool_maker):
+        monkeypatch.setattr(module, "merged_for_inference", lambda parts: nullcontext())
+    same(merged, run(tmp_path, "beside", **settings))
 
 
 def test_running_out_of_memory_once_changes_nothing(reference, monkeypatch):
     folder, whole = reference
-    original = Training._terms
+    original = Algorithm.reward_feedback
 
-    def short_of_memory(self, samples):
+    def short_of_memory(self, step, samples):
         if len(samples) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return original(self, samples)
+        return original(self, step, samples)
 
-    monkeypatch.setattr(Training, "_terms", short_of_memory)
+    monkeypatch.setattr(Algorithm, "reward_feedback", short_of_memory)
     outcome = run(folder, "short", **PRIOR)
     same(whole, outcome)
     assert "2 images at a time" in events(outcome, "note")[-1]["text"]
@@ -201,17 +276,17 @@ def test_the_failed_attempt_is_forgotten_before_the_second_one(tmp_path, monkeyp
     """Otherwise its tensors would still lie where the second attempt needs the room."""
     import weakref
 
-    original, failed = Training._terms, []
+    original, failed = Algorithm.reward_feedback, []
 
-    def short_of_memory(self, samples):
+    def short_of_memory(self, step, samples):
         if not failed:
             activations = torch.zeros(9)
             failed.append(weakref.ref(activations))
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         assert failed[0]() is None
-        return original(self, samples)
+        return original(self, step, samples)
 
-    monkeypatch.setattr(Training, "_terms", short_of_memory)
+    monkeypatch.setattr(Algorithm, "reward_feedback", short_of_memory)
     assert run(tmp_path).ending == "finished"
 
 
@@ -226,10 +301,10 @@ def test_running_out_of_memory_elsewhere_is_one_clear_line_too(tmp_path):
 
 
 def test_running_out_of_memory_twice_is_one_clear_line(tmp_path, monkeypatch):
-    def never_enough(self, samples):
+    def never_enough(self, step, samples):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Training, "_terms", never_enough)
+    monkeypatch.setattr(Algorithm, "reward_feedback", never_enough)
     with pytest.raises(TrainingError, match="out of memory with 2 images at a time: lower the resolution"):
         run(tmp_path)
 
@@ -356,21 +431,21 @@ def test_the_log_is_json_that_browsers_read(tmp_path, monkeypatch):
     step = Learner.step
     monkeypatch.setattr(Learner, "step", lambda self, processes: step(self, processes) * float("inf"))
     outcome = run(tmp_path, updates=1)
-    folder = training_module.RunFolder(outcome.folder)
-    folder.write_event({"kind": "note", "text": "one\u2028line é"})
-    with folder.events_file.open("ab") as stream:
+    log = EventLog(outcome.folder / "events.jsonl")
+    log.note(1, "one\u2028line é")
+    with log.journal.path.open("ab") as stream:
         stream.write("é".encode()[:1])  # what a full disk leaves of a letter
-    lines = folder.events_file.read_bytes().splitlines()[:-1]
+    lines = log.journal.path.read_bytes().splitlines()[:-1]
     found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert [event["gradient"] for event in found if event["kind"] == "update"] == [None]
-    assert list(folder.read_events()) == found
+    assert log.journal.read() == found
 
 
-def test_states_are_pruned_to_the_last_and_the_best(tmp_path):
+def test_states_are_pruned_to_the_last_two_and_the_best(tmp_path):
     outcome = run(tmp_path, updates=6, check_every=2, save_every=1, guard=False)
     best = max(events(outcome, "check"), key=lambda c: c["reward"])["step"]
     kept = sorted(path.name for path in (outcome.folder / "states").iterdir())
-    assert kept == sorted({f"step-{step:06d}" for step in (best, 6)})
+    assert kept == sorted({f"step-{step:06d}" for step in (best, 5, 6)})
 
 
 # ----------------------------------------------------------------------------------------------- the run folder
@@ -416,14 +491,15 @@ def test_the_preview_is_what_base_and_merged_file_make(tmp_path):
     assert max(high for _, high in difference.getextrema()) <= 1
 
 
-def stopped_after(folder, kind, step=0):
+def stopped_after(folder, kind, step=0, name="run", **changes):
     """Train until an event asks for the stop."""
 
     def ask_to_stop(event):
         if event["kind"] == kind and event["step"] == step:
-            (folder / "runs" / "run" / "stop").touch()
+            (folder / "runs" / name / "stop").touch()
 
-    return train(tiny_config(folder, lora_dir=str(folder / "Lora")), load_taste, ask_to_stop)
+    config = tiny_config(folder, name=name, lora_dir=str(folder / "Lora"), **changes)
+    return train(config, load_taste, ask_to_stop)
 
 
 def test_a_run_stopped_between_two_checks_has_a_preview(tmp_path):
@@ -486,11 +562,11 @@ def test_a_state_gets_its_name_though_windows_lets_go_of_it_late(tmp_path, monke
             raise PermissionError(13, "used by another process")
         return move(self, target)
 
-    folder = training_module.RunFolder(tmp_path)
-    with folder.new_state(1) as part:
-        (part / "learner.pt").touch()
-        monkeypatch.setattr(Path, "replace", held)
-    assert folder.steps() == [1]
+    states = States(tmp_path)
+    monkeypatch.setattr(Path, "replace", held)
+    states.write(SavedState(1, [], {}, {}, {}))
+    assert states.steps() == [1]
+    assert len(attempts) == 3
 
 
 def test_a_run_of_the_cpu_resumes_on_the_cpu(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagereward_ext.reward_training.image_reward import learner_from_nothing
+from imagereward_ext.reward_training.image_reward import model_from_nothing
 from imagereward_ext.reward_training.recipes import make_recipe
 from imagereward_ext.reward_training.train import Data, RankingSets, TrainedModel, read_sets, train_reward
 from tests.preferences import make_preferences
@@ -35,7 +35,7 @@ class World:
         return make_recipe("imagereward", {**quick, **changes})
 
     def learner(self, recipe):
-        return learner_from_nothing(ARCHITECTURE, self.vocabulary, recipe)
+        return model_from_nothing(ARCHITECTURE, self.vocabulary, recipe)
 
     def train(self, output: Path, recipe=None, **options) -> TrainedModel:
         recipe = recipe or self.recipe()

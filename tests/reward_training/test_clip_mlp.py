@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from imagereward_ext.reward_training import clip_mlp
-from imagereward_ext.reward_training.learner import Where
 from imagereward_ext.reward_training.recipes import RewardTrainingError, make_recipe
-from imagereward_ext.reward_training.starts import Start, make_learner
+from imagereward_ext.reward_training.reward_model import Where
+from imagereward_ext.reward_training.starts import Start, make_model
 from imagereward_ext.reward_training.train import train_reward
 from imagereward_ext.scorers.clip_tower import ClipTower
 from imagereward_ext.scorers.loading import load_scorer
@@ -45,7 +45,7 @@ def counted(monkeypatch):
 
 
 def learner(world, tmp_path, sets=None, recipe=RECIPE, **start):
-    return make_learner(recipe, Start(**start), sets or world.sets, Where(tmp_path / "home", False))
+    return make_model(recipe, Start(**start), sets or world.sets, Where(tmp_path / "home", False))
 
 
 def train(world, tmp_path, name, sets=None, recipe=RECIPE, **start):
@@ -122,7 +122,7 @@ def test_its_scores_in_use_are_its_rewards_in_training(world, tmp_path, clip):
         scores = scorer.score([open_image(path) for path in prompt.images], prompt.prompt)
         right += sum(scores[better] > scores[worse] for better, worse in prompt.pairs())
         total += len(prompt.pairs())
-    assert right / total == pytest.approx(model.accuracy)
+    assert right / total == pytest.approx(model.best.validation_accuracy)
 
 
 def test_same_seed_same_head_and_another_run_can_go_on_from_it(world, tmp_path, clip):
@@ -131,7 +131,7 @@ def test_same_seed_same_head_and_another_run_can_go_on_from_it(world, tmp_path, 
     heads = [open_tensors(model.folder / "model.safetensors") for model in (first, second)]
     assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0].shapes)
     onwards = train(world, tmp_path, "onwards", init=str(first.folder))
-    assert onwards.outcome.best.validation_loss <= first.outcome.best.validation_loss + 1e-6
+    assert onwards.best.validation_loss <= first.best.validation_loss + 1e-6
 
 
 def test_starts_that_do_not_fit_are_refused(world, tmp_path, clip):
@@ -145,7 +145,7 @@ def test_starts_that_do_not_fit_are_refused(world, tmp_path, clip):
     with pytest.raises(RewardTrainingError, match="from the CLIP tower"):
         learner(world, tmp_path, architecture=tmp_path / "a.json")
     with pytest.raises(RewardTrainingError, match="brings its own towers"):
-        make_learner(make_recipe("imagereward"), Start(tower="CLIP"), world.sets)
+        make_model(make_recipe("imagereward"), Start(tower="CLIP"), world.sets)
 
 
 def test_a_new_head_has_the_published_layers():

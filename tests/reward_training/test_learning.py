@@ -9,9 +9,9 @@ import dataclasses
 import pytest
 
 from imagereward_ext.reward_training import image_reward
-from imagereward_ext.reward_training.learner import Where
 from imagereward_ext.reward_training.recipes import make_recipe
-from imagereward_ext.reward_training.starts import Start, make_learner
+from imagereward_ext.reward_training.reward_model import Where
+from imagereward_ext.reward_training.starts import Start, make_model
 from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 from tests.preferences import make_preferences
 from tests.tiny import TINY, write_vocabulary
@@ -33,7 +33,7 @@ def from_nothing(sets, folder, name="model", towers=TINY, **settings):
     recipe = make_recipe("imagereward", {"frozen_share": 0.0, "learning_rate": 1e-3, **settings})
     return train_reward(
         sets,
-        lambda sets: image_reward.learner_from_nothing(towers, folder / "vocab.txt", recipe),
+        lambda sets: image_reward.model_from_nothing(towers, folder / "vocab.txt", recipe),
         recipe,
         folder / name,
         cpu=True,
@@ -43,9 +43,9 @@ def from_nothing(sets, folder, name="model", towers=TINY, **settings):
 def test_a_small_network_learns_in_seconds_and_not_from_shuffled_ranks(tmp_path):
     settings = {"epochs": 2, "dropout": False, "warmup": 0.1, "validations_per_epoch": 1}
     learned = from_nothing(read(tmp_path / "a", 120, validation=40), tmp_path / "a", **settings)
-    assert learned.accuracy > 0.7
+    assert learned.best.validation_accuracy > 0.7
     shuffled = read(tmp_path / "b", 120, shuffled=True, validation=40)
-    assert 0.25 < from_nothing(shuffled, tmp_path / "b", **settings).accuracy < 0.7
+    assert 0.25 < from_nothing(shuffled, tmp_path / "b", **settings).best.validation_accuracy < 0.7
 
 
 @pytest.mark.slow
@@ -58,13 +58,13 @@ def test_the_imagereward_recipe_reaches_90_percent(tmp_path):
     assert recipe.frozen_share == 0.7
     model = train_reward(
         read(tmp_path / "b", 200, seed=1),
-        lambda sets: image_reward.learner_from_scorer(str(pretrained.folder), recipe),
+        lambda sets: image_reward.model_from_scorer(str(pretrained.folder), recipe),
         recipe,
         tmp_path / "model",
         cpu=True,
     )
-    assert pretrained.accuracy >= 0.9
-    assert model.accuracy >= 0.9
+    assert pretrained.best.validation_accuracy >= 0.9
+    assert model.best.validation_accuracy >= 0.9
 
 
 @pytest.mark.slow
@@ -76,12 +76,12 @@ def test_the_clip_mlp_recipe_reaches_90_percent(tmp_path):
     recipe = make_recipe("clip-mlp", {"learning_rate": 1e-3, "pairs_per_step": 64})
     model = train_reward(
         read(tmp_path, 300),
-        lambda sets: make_learner(recipe, Start(tower=str(clip)), sets, Where(tmp_path)),
+        lambda sets: make_model(recipe, Start(tower=str(clip)), sets, Where(tmp_path)),
         recipe,
         tmp_path / "model",
         cpu=True,
     )
-    assert model.accuracy >= 0.9
+    assert model.best.validation_accuracy >= 0.9
 
 
 @pytest.mark.slow
@@ -90,7 +90,7 @@ def test_shuffled_ranks_teach_nothing(tmp_path, recipe_name):
     """Held-out pairs are true ones: whoever learned anything real would leave the middle."""
     sets = read(tmp_path, 200, shuffled=True, validation=120)
     if recipe_name == "imagereward":
-        accuracy = from_nothing(sets, tmp_path, towers=TOWERS, epochs=4).outcome.best.validation_accuracy
+        accuracy = from_nothing(sets, tmp_path, towers=TOWERS, epochs=4).best.validation_accuracy
     else:
         from tests.pretraining import pretrain_clip
 
@@ -98,9 +98,9 @@ def test_shuffled_ranks_teach_nothing(tmp_path, recipe_name):
         recipe = make_recipe("clip-mlp", {"learning_rate": 1e-3, "epochs": 10})
         accuracy = train_reward(
             sets,
-            lambda sets: make_learner(recipe, Start(tower=str(clip)), sets, Where(tmp_path)),
+            lambda sets: make_model(recipe, Start(tower=str(clip)), sets, Where(tmp_path)),
             recipe,
             tmp_path / "model",
             cpu=True,
-        ).accuracy
+        ).best.validation_accuracy
     assert abs(accuracy - 0.5) < 0.15

@@ -44,7 +44,8 @@ def train(folder, name, processes, *options):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("pairs to learn from") == 1, "only the first process speaks"
-    return [json.loads(line) for line in (folder / f"{name}-training" / "log.jsonl").read_text().splitlines()]
+    lines = (folder / f"{name}-training" / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["kind"] == "check"]
 
 
 @pytest.mark.slow

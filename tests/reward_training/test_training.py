@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import statistics
 
@@ -10,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.errors import ImageRewardError, UsageError
 from imagereward_ext.images import open_image
 from imagereward_ext.rankings import RankedPrompt
-from imagereward_ext.reward_training import image_reward, loop
-from imagereward_ext.reward_training.comparisons import Batch, comparisons_of
-from imagereward_ext.reward_training.image_reward import ImageRewardLearner, frozen_parameters, new_network
+from imagereward_ext.reward_training import image_reward
+from imagereward_ext.reward_training.comparisons import Batch, comparisons_of, steps_of_epoch
+from imagereward_ext.reward_training.image_reward import ImageRewardModel, frozen_parameters, new_network
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
-from imagereward_ext.reward_training.run_folder import RunFolder
+from imagereward_ext.reward_training.run_folder import RewardRunFolder
+from imagereward_ext.reward_training.task import RankingTask
 from imagereward_ext.reward_training.train import Data, read_sets, train_reward
 from imagereward_ext.scorers.image_reward import Architecture, Network
 from imagereward_ext.scorers.loading import load_scorer
+from imagereward_ext.training.journal import Journal
+from imagereward_ext.training.processes import Processes
+from imagereward_ext.training.states import States
 from imagereward_ext.weights.model_folder import read_config
 from imagereward_ext.weights.tensors import open_tensors
 from tests.preferences import make_preferences
@@ -34,8 +39,20 @@ def weights(folder):
 
 
 def read_log(output):
-    lines = output.with_name(f"{output.name}-training").joinpath("log.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    """Return what the held-out pairs said."""
+    return measurements(output.with_name(f"{output.name}-training"))
+
+
+def measurements(folder):
+    return [event for event in Journal(folder / "events.jsonl").read() if event["kind"] == "check"]
+
+
+def task_of(world, learner, recipe, folder):
+    folder = RewardRunFolder(folder)
+    folder.claim({})
+    return RankingTask(
+        learner, recipe, world.sets.training, world.sets.validation, folder, Processes(cpu=True)
+    )
 
 
 def largest_difference(first, second):
@@ -63,7 +80,7 @@ def test_the_published_freeze_is_the_lower_16_of_24_and_8_of_12_layers():
 
 def test_gradient_reaches_what_is_not_frozen_and_nothing_else(world):
     recipe = world.recipe(frozen_share=0.5)
-    learner = ImageRewardLearner(new_network(ARCHITECTURE, 0), ARCHITECTURE, world.vocabulary, "test", recipe)
+    learner = ImageRewardModel(new_network(ARCHITECTURE, 0), ARCHITECTURE, world.vocabulary, "test", recipe)
     image_reward._spread_evenly(learner._network, torch.Generator().manual_seed(0))
     batch = Batch.of(comparisons_of(world.sets.training[:2]))
     batch.losses(learner.rewards(batch.cases)).mean().backward()
@@ -79,12 +96,9 @@ def test_gradient_reaches_what_is_not_frozen_and_nothing_else(world):
 def test_frozen_weights_do_not_move_and_the_others_do(world, tmp_path):
     start = make_tiny_scorer_folder(tmp_path / "start", architecture=ARCHITECTURE)
     recipe = world.recipe(frozen_share=0.5, dropout=False)
-    learner = image_reward.learner_from_scorer(str(start), recipe)
+    learner = image_reward.model_from_scorer(str(start), recipe)
     before = {name: p.detach().clone() for name, p in learner.network().named_parameters()}
-    run = loop.Loop(
-        learner, recipe, world.sets.training, world.sets.validation, RunFolder(tmp_path), cpu=True
-    )
-    run._update(list(comparisons_of(world.sets.training)), stop=False)
+    task_of(world, learner, recipe, tmp_path).engine.update()
     for name, parameter in learner.network().named_parameters():
         if not name.endswith("key.bias"):
             assert torch.equal(before[name], parameter) is not parameter.requires_grad, name
@@ -130,17 +144,15 @@ def test_64_pairs_are_2_times_32_accumulated(world, tmp_path):
 def test_the_gradient_of_an_update_is_that_of_the_mean_over_its_pairs(world, tmp_path):
     recipe = world.recipe(dropout=False, pairs_at_once=5)
     learner = world.learner(recipe)
-    comparisons = list(comparisons_of(world.sets.training))[:16]
-    batch = Batch.of(comparisons)
+    batch = Batch.of(steps_of_epoch(world.sets.training, recipe.pairs_per_step, recipe.seed, epoch=0)[0])
+    assert len(batch.better) == 16
     learner.network().eval()
     batch.losses(learner.rewards(batch.cases)).mean().backward()
     expected = {name: p.grad.clone() for name, p in learner.learning().items() if p.grad is not None}
     learner.network().zero_grad()
-    run = loop.Loop(
-        learner, recipe, world.sets.training, world.sets.validation, RunFolder(tmp_path), cpu=True
-    )
-    run._optimizer.optimizer.step = lambda *a, **k: None
-    run._update(comparisons, stop=False)
+    engine = task_of(world, learner, recipe, tmp_path).engine
+    engine.learner.step = lambda processes: 0.0  # what is asked for is the gradient
+    engine.update()
     for name, gradient in expected.items():
         torch.testing.assert_close(learner.learning()[name].grad, gradient, atol=1e-6, rtol=1e-4)
 
@@ -153,7 +165,7 @@ def test_a_killed_run_goes_on_to_the_same_model(world, tmp_path):
     """With dropout on, and killed between two savings: what came after the last one is done again."""
     whole = world.train(tmp_path / "whole")
     saved = {line["step"] for line in read_log(tmp_path / "whole")}
-    steps = whole.outcome.steps
+    steps = whole.updates
     between = next(step for step in range(steps // 2, steps) if step not in saved)
     for last in (1, between, steps - 1):
 
@@ -165,7 +177,7 @@ def test_a_killed_run_goes_on_to_the_same_model(world, tmp_path):
             world.train(tmp_path / f"cut-{last}", watch=cut)
         resumed = world.train(tmp_path / f"cut-{last}")
         assert largest_difference(weights(whole.folder), weights(resumed.folder)) == 0
-        assert resumed.outcome == whole.outcome
+        assert (resumed.ending, resumed.best) == (whole.ending, whole.best)
         assert read_log(tmp_path / f"cut-{last}") == read_log(tmp_path / "whole")
 
 
@@ -182,12 +194,100 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(world, tmp_path):
     assert signal.getsignal(signal.SIGINT) is handler
     assert stopped.folder is None
     assert not (tmp_path / "model").exists()
-    assert stopped.outcome.step < whole.outcome.steps
+    assert stopped.ending.step < whole.updates
     assert any("goes on from there" in message for message in messages)
     steps = []
     resumed = world.train(tmp_path / "model", watch=lambda progress: steps.append(progress.step))
-    assert steps[0] == stopped.outcome.step + 1
+    assert steps[0] == stopped.ending.step + 1
     assert largest_difference(weights(whole.folder), weights(resumed.folder)) == 0
+
+
+def as_version_0_1_wrote(folder, learner):
+    """Put what a training left into the places where version 0.1 kept it, and nothing else."""
+    states, names = States(folder / "states"), list(learner.learning())
+    newest = states.read(states.steps()[-1])
+    best = states.read(newest.progress["best"]["step"])
+    torch.save(
+        {
+            "step": newest.step,
+            "weights": dict(zip(names, newest.parameters, strict=True)),
+            "optimizer": newest.optimiser,
+            "scaler": None,
+            **newest.progress,
+        },
+        folder / "state.pt",
+    )
+    torch.save(dict(zip(names, best.parameters, strict=True)), folder / f"best-{best.step}.pt")
+    lines = [{key: e[key] for key in e if key != "kind"} for e in measurements(folder)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(states.folder)
+    (folder / "events.jsonl").unlink()
+
+
+@pytest.mark.parametrize("last", [4, 7])
+def test_a_run_of_version_0_1_goes_on(world, tmp_path, last):
+    """Stopped right behind its best measurement, and between two of them."""
+    whole = world.train(tmp_path / "whole")
+
+    def stop(progress):
+        if progress.step == last:
+            (tmp_path / "m-training" / "stop").touch()
+
+    stopped = world.train(tmp_path / "m", watch=stop)
+    assert stopped.ending.step == last
+    as_version_0_1_wrote(tmp_path / "m-training", world.learner(world.recipe()))
+    resumed = world.train(tmp_path / "m")
+    assert largest_difference(weights(whole.folder), weights(resumed.folder)) == 0
+    assert resumed.best == whole.best
+    assert read_log(tmp_path / "m") == read_log(tmp_path / "whole")
+    left = sorted(path.name for path in (tmp_path / "m-training").iterdir())
+    assert left == ["events.jsonl", "run.json"]
+
+
+def test_a_damaged_state_of_version_0_1_says_what_to_do(world, tmp_path):
+    world.train(tmp_path / "m")
+    (tmp_path / "m-training" / "state.pt").write_bytes(b"PK")
+    with pytest.raises(
+        RewardTrainingError, match=r"state.pt cannot be read: it is damaged. Delete .*m-training to"
+    ):
+        world.train(tmp_path / "m")
+
+
+def test_a_damaged_newest_state_does_not_stop_a_resume(world, tmp_path):
+    whole = world.train(tmp_path / "whole")
+
+    def cut(progress):
+        if progress.step == whole.updates - 1:
+            raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        world.train(tmp_path / "m", watch=cut)
+    states = States(tmp_path / "m-training" / "states")
+    newest = states.path(states.steps()[-1]) / "learner.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resumed = world.train(tmp_path / "m")
+    assert largest_difference(weights(whole.folder), weights(resumed.folder)) == 0
+
+
+def test_running_out_of_memory_once_changes_nothing(world, tmp_path, monkeypatch):
+    recipe = world.recipe(dropout=False)
+    whole, rewards = world.train(tmp_path / "whole", recipe), ImageRewardModel.rewards
+
+    def short_of_memory(self, cases):
+        if self.network().training is recipe.dropout and torch.is_grad_enabled() and len(cases) > 12:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return rewards(self, cases)
+
+    monkeypatch.setattr(ImageRewardModel, "rewards", short_of_memory)
+    short = world.train(tmp_path / "short", recipe)
+    assert short.best.validation_loss == pytest.approx(whole.best.validation_loss, abs=2e-5)
+    log = Journal(tmp_path / "short-training" / "events.jsonl").read()
+    assert "8 pairs at a time" in next(event["text"] for event in log if event["kind"] == "note")
+
+
+def test_half_precision_is_refused_where_nothing_computes_in_it(world, tmp_path):
+    with pytest.raises(UsageError, match="precision is fp16, which a CPU cannot train with here"):
+        world.train(tmp_path / "m", world.recipe(precision="fp16"))
 
 
 def test_a_folder_with_another_run_is_not_continued(world, tmp_path):
@@ -209,7 +309,7 @@ def test_the_best_weights_are_kept_and_standardised_scores_come_out(world, tmp_p
     model = world.train(tmp_path / "my-taste", label="Taste")
     log = read_log(tmp_path / "my-taste")
     # The start is measured too, but random weights are no result.
-    assert min(line["validation_loss"] for line in log[1:]) == model.outcome.best.validation_loss
+    assert min(line["validation_loss"] for line in log[1:]) == model.best.validation_loss
     assert log[0]["step"] == 0
 
     scorer = load_scorer(str(model.folder), device="cpu")
@@ -226,11 +326,11 @@ def test_the_best_weights_are_kept_and_standardised_scores_come_out(world, tmp_p
         own = [next(scores) for _ in prompt.images]
         right += sum(own[better] > own[worse] for better, worse in prompt.pairs())
         total += len(prompt.pairs())
-    assert right / total == pytest.approx(model.accuracy)
+    assert right / total == pytest.approx(model.best.validation_accuracy)
     notes = read_config(model.folder).notes
     assert notes["recipe"] == "imagereward"
-    assert notes["validation_accuracy"] == model.accuracy
-    assert not list((tmp_path / "my-taste-training").glob("*.pt")), "the state is gone, the record stays"
+    assert notes["validation_accuracy"] == model.best.validation_accuracy
+    assert not list((tmp_path / "my-taste-training").rglob("*.pt")), "the state is gone, the record stays"
 
 
 def test_a_training_that_only_harms_leaves_the_start(world, tmp_path):
@@ -240,13 +340,13 @@ def test_a_training_that_only_harms_leaves_the_start(world, tmp_path):
     messages = []
     model = train_reward(
         world.sets,
-        lambda sets: image_reward.learner_from_scorer(str(start), recipe),
+        lambda sets: image_reward.model_from_scorer(str(start), recipe),
         recipe,
         tmp_path / "m",
         cpu=True,
         report=messages.append,
     )
-    assert model.outcome.best.step == 0
+    assert model.best.step == 0
     assert largest_difference(weights(start), weights(model.folder)) == 0
     before, after = read_config(start), read_config(model.folder)
     assert (after.mean, after.std) == (before.mean, before.std), "the scale too"
@@ -260,7 +360,7 @@ def test_an_older_model_stays_until_the_new_one_is_whole(world, tmp_path, monkey
     def fail(*args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(ImageRewardLearner, "write_files", fail)
+    monkeypatch.setattr(ImageRewardModel, "write_files", fail)
     with pytest.raises(OSError, match="disk full"):
         world.train(tmp_path / "m", world.recipe(seed=1), run=tmp_path / "run-2")
     assert largest_difference(before, weights(tmp_path / "m")) == 0
@@ -331,12 +431,12 @@ def test_few_images_set_no_scale(world, tmp_path, images):
     sets = dataclasses.replace(world.sets, reference=single[:images])
     learners = {
         "new": lambda _: world.learner(recipe),
-        "own": lambda _: image_reward.learner_from_scorer(str(start), recipe),
+        "own": lambda _: image_reward.model_from_scorer(str(start), recipe),
     }
     for name, make in learners.items():
         told = []
         model = train_reward(sets, make, recipe, tmp_path / name, cpu=True, report=told.append)
-        assert model.outcome.best.step > 0
+        assert model.best.step > 0
         config, before = read_config(model.folder), read_config(start)
         keeps = images < 20 and name == "own"
         assert ((config.mean, config.std) == (before.mean, before.std)) is keeps
@@ -355,7 +455,7 @@ def test_the_start_must_fit_the_recipe(tmp_path, world):
 
     clip = make_clip_folder(tmp_path / "clip")
     with pytest.raises(RewardTrainingError, match="starts from an image-reward model"):
-        image_reward.learner_from_scorer(str(clip), ImageRewardRecipe())
+        image_reward.model_from_scorer(str(clip), ImageRewardRecipe())
 
 
 def test_images_come_from_the_store_once_and_in_the_order_asked_for(tmp_path):

@@ -475,7 +475,7 @@ def test_what_the_engine_says_names_no_flag_of_the_command_line():
     from imagereward_ext.diffusion.model_config import known
     from imagereward_ext.refl.memory import fit
     from imagereward_ext.refl.plan import notes
-    from imagereward_ext.refl.run_folder import writing
+    from imagereward_ext.training.states import writing
 
     told = list(notes(from_mapping({}), 2, None))
     assert any("judge" in line for line in told)

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from imagereward_ext.refl import loss_scale
-from imagereward_ext.refl.learner import DivergedError, Learner
-from imagereward_ext.refl.loss_scale import FIRST, LossScale
+from imagereward_ext.training import loss_scale
+from imagereward_ext.training.learner import DivergedError, Learner, adamw
+from imagereward_ext.training.loss_scale import FIRST, LossScale
+from imagereward_ext.training.states import States
 
 FP16_MAX = 65504.0
 
@@ -20,7 +21,7 @@ class Alone:
 
 
 def learner(half):
-    return Learner([torch.nn.Parameter(torch.tensor([1.0, 2.0]))], 0.1, 0.0, 1.0, half)
+    return Learner(adamw([torch.nn.Parameter(torch.tensor([1.0, 2.0]))], 0.1, 0.0), 1.0, half)
 
 
 def through_fp16(parameter, factor):
@@ -82,9 +83,10 @@ def test_the_scale_grows_again_after_a_long_time_and_goes_with_the_state(monkeyp
     assert found.scale.value == FIRST / 2
     for _ in range(2):
         step(found, parameter.sum())
-    found.write(tmp_path)
+    states = States(tmp_path)
+    states.write(found.state(2, {}))
     again = learner(True)
-    again.read(tmp_path)
+    again.load(states.read(2))
     assert again.scale.value == FIRST / 2
     step(again, again.parameters[0].sum())
     assert again.scale.value == FIRST
@@ -92,15 +94,17 @@ def test_the_scale_grows_again_after_a_long_time_and_goes_with_the_state(monkeyp
 
 
 def test_a_state_of_pytorchs_own_scaler_goes_on_where_it_was(tmp_path):
-    learner(True).write(tmp_path)
-    state = torch.load(tmp_path / "learner.pt", weights_only=True)
+    states = States(tmp_path)
+    states.write(learner(True).state(2, {}))
+    file = states.path(2) / "learner.pt"
+    state = torch.load(file, weights_only=True)
     earlier = {"scale": 512.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
     torch.save(
         state | {"scaler": earlier | {"_growth_tracker": loss_scale.STEPS_TO_GROW - 1}},
-        tmp_path / "learner.pt",
+        file,
     )
     found = learner(True)
-    found.read(tmp_path)
+    found.load(states.read(2))
     assert found.scale.value == 512
     step(found, found.parameters[0].sum())
     assert found.scale.value == 1024

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate, silu
 from torch.nn.grad import conv2d_input
 
 
-def make_lean(network: Any) -> None:
+def use_low_memory_layers(network: Any) -> None:
     """Join layers in a frozen UNet or decoder, wherever they follow each other. Names of layers change."""
     from diffusers.models.resnet import ResnetBlock2D
 

@@ -51,7 +51,7 @@ class Standard(NamedTuple):
     std: float
 
 
-class Learner(ABC):
+class RewardModel(ABC):
     """A model in training."""
 
     start_standard: Standard | None

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from imagereward_ext.diffusion import lora
-from imagereward_ext.diffusion.lean import EnlargeConv, NormSiluConv
 from imagereward_ext.diffusion.lora import LoraShape
+from imagereward_ext.diffusion.low_memory_layers import EnlargeConv, NormSiluConv
 from tests.diffusion.tiny_models import tiny_parts
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -45,7 +45,7 @@ def test_pixels_and_gradients_stay_the_same_and_less_is_kept(family, checkpointi
     names = [name for name, _ in lora.layers(parts.unet)]
     if checkpointing:
         parts.checkpoint_gradients()
-    parts.keep_less()
+    parts.use_low_memory_layers()
     again, found, less = one_pass(parts)
     torch.testing.assert_close(again, pixels, atol=1e-5, rtol=0)
     for one, other in zip(found, gradients, strict=True):
@@ -59,7 +59,7 @@ def test_every_layer_that_can_be_joined_is(tmp_path):
 
     parts = tiny_parts(tmp_path)
     blocks = [m for n in (parts.unet, parts.vae.decoder) for m in n.modules() if isinstance(m, ResnetBlock2D)]
-    parts.keep_less()
+    parts.use_low_memory_layers()
     layers = [m for n in (parts.unet, parts.vae.decoder) for m in n.modules()]
     assert len(blocks) > 4
     assert sum(isinstance(m, NormSiluConv) for m in layers) == 2 * len(blocks) + 2

@@ -1,0 +1,134 @@
+"""States to resume from: folders of a run that appear under their name only when they are complete.
+
+So a run that is killed at any moment resumes from the newest one, and from the one before when a disk has damaged that.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.storage import replace
+
+TENSORS, PROGRESS = "learner.pt", "state.json"
+
+
+class RunError(ImageRewardError):
+    """A run folder that cannot be made, opened or written."""
+
+
+class DamagedStateError(RunError):
+    """A state that cannot be read whole."""
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What one update left behind."""
+
+    step: int
+    parameters: Sequence[Tensor]
+    optimiser: Mapping[str, Any] | None
+    """None where only the weights were kept, which is not enough to go on."""
+    scale: Mapping[str, Any]
+    """Of the loss; empty where it is not scaled."""
+    progress: Mapping[str, Any]
+    """What the task has to know to go on, as JSON holds it."""
+
+
+class States:
+    """The states of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, step: int) -> Path:
+        """Return where the state after so many updates is."""
+        return self.folder / f"step-{step:06d}"
+
+    def steps(self) -> list[int]:
+        """Return the steps of the complete states, oldest first."""
+        names = (path.name for path in self.folder.glob("step-*") if path.is_dir())
+        return sorted(int(name.removeprefix("step-")) for name in names)
+
+    def write(self, state: SavedState) -> None:
+        """Write a state."""
+        tensors = io.BytesIO()  # through bytes: a full disk is an OSError then
+        content = {"parameters": state.parameters, "optimiser": state.optimiser, "scaler": state.scale}
+        torch.save(content, tensors)
+        with self._new(state.step) as folder:
+            (folder / TENSORS).write_bytes(tensors.getbuffer())
+            progress = {"step": state.step, **state.progress}
+            (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+
+    def read(self, step: int) -> SavedState:
+        """Read a state back."""
+        folder = self.path(step)
+        try:
+            progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+            del progress["step"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedStateError(f"the state {folder} cannot be read: {PROGRESS} is damaged") from error
+        try:
+            tensors = torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
+            return SavedState(
+                step, tensors["parameters"], tensors["optimiser"], tensors.get("scaler") or {}, progress
+            )
+        except Exception as error:  # it fails in whatever layer reads it, with advice that is none
+            raise DamagedStateError(f"the state {folder} cannot be read: {TENSORS} is damaged") from error
+
+    def prune(self, keep: set[int]) -> None:
+        """Remove the states that are not wanted any more."""
+        for step in self.steps():
+            if step not in keep:
+                shutil.rmtree(self.path(step), ignore_errors=True)
+
+    def set_aside(self, step: int) -> None:
+        """Give the name of a damaged state free: the run comes to that step again."""
+        damaged = self.folder / f"damaged-{step:06d}"
+        shutil.rmtree(damaged, ignore_errors=True)
+        replace(self.path(step), damaged)
+
+    @contextmanager
+    def _new(self, step: int) -> Iterator[Path]:
+        """Yield a folder to write a state into; it gets its name when the block ends well."""
+        part = self.folder / f".step-{step:06d}.part"
+        with writing(f"the state of step {step} (earlier states are kept)"):
+            try:
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir(parents=True)
+                yield part
+                for file in part.iterdir():
+                    _flush(file)
+                replace(part, self.path(step))
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turn the system's errors while writing into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"no space is left to write {what}: free some and resume the run") from error
+        if isinstance(error, PermissionError):
+            raise RunError(f"{what} cannot be written: no permission") from error
+        raise RunError(f"{what} cannot be written: {error.strerror or error}") from error
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
