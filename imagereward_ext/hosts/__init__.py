@@ -1,10 +1,15 @@
-"""The WebUI this extension runs in: one seam (:mod:`~imagereward_ext.hosts.base`), one file per host."""
+"""The WebUI this extension runs in: one seam (:mod:`~imagereward_ext.hosts.base`), one file per host.
+
+A new host is a new file in this folder, with a class that names the `packages` only that host has. What those
+packages hold is imported where it is used: the other hosts read the file too.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 
 from imagereward_ext.errors import UsageError
 from imagereward_ext.hosts.base import Checkpoint, Host, Sample
@@ -17,13 +22,24 @@ def current_host() -> Host:
     """Return the host this process is."""
     if find_spec("modules") is None or find_spec("modules.shared") is None:
         raise UsageError("this needs a running Stable Diffusion WebUI; the command line does not")
-    module, name = which_host()
-    host: Host = getattr(import_module(f"imagereward_ext.hosts.{module}"), name)()
-    return host
+    return which_host()()
 
 
-def which_host() -> tuple[str, str]:
+def which_host() -> type[Host]:
     """Tell the hosts apart by the packages only they have."""
-    if find_spec("modules_forge") is None:
-        return "a1111", "A1111"
-    return ("reforge", "ReForge") if find_spec("ldm_patched") is not None else ("forge", "Forge")
+    present = [host for host in known_hosts() if all(find_spec(package) for package in host.packages)]
+    return max(present, key=lambda host: len(host.packages))
+
+
+def known_hosts() -> list[type[Host]]:
+    """Return the class in each file of this folder."""
+    modules = [import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)]
+    return [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and issubclass(kind, Host)
+        and kind.__module__ == module.__name__
+        and kind is not Host
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from imagereward_ext.memory import return_memory
 
 log = logging.getLogger("imagereward")
 
-_OWN = "_imagereward_own"
 _LOADERS = ((sd_models, "reload_model_weights"), (sd_vae, "reload_vae_weights"))
 """What a changed setting calls."""
+_held: dict[str, Callable[..., Any]] = {}
+"""The host's own ways to load, while a training has the memory."""
 
 
 class A1111(Host):
@@ -26,69 +28,54 @@ class A1111(Host):
     name = "AUTOMATIC1111"
 
     def data_folder(self) -> Path:
-        """Where the host keeps its settings and outputs."""
         return Path(data_path)
 
     def models_folder(self) -> Path:
-        """Where the host keeps its models, one folder per kind."""
         return Path(models_path)
 
     def lora_folder(self) -> Path:
-        """Where the host looks for LoRA files."""
         return Path(self.flag("lora_dir") or self.models_folder() / "Lora")
 
     def save_folder(self) -> Path:
-        """Where the Save button writes."""
         return Path(self.option("outdir_save", "log/images"))
 
     def option(self, name: str, default: Any = None) -> Any:
-        """Return one of the host's settings."""
         return getattr(shared.opts, name, default)
 
     def flag(self, name: str, default: Any = None) -> Any:
-        """Return one of the host's command-line flags."""
         return getattr(shared.cmd_opts, name, default)
 
     def device(self) -> str:
-        """Return the device the host computes on, as torch writes it."""
         return str(devices.device)
 
     def queue(self) -> AbstractContextManager[Any]:
-        """Wait for the host's turn; nothing else is generated inside."""
         lock: AbstractContextManager[Any] = call_queue.queue_lock
         return lock
 
     def stopped(self) -> bool:
-        """Whether the user asked to stop: no further image is to be started."""
         return bool(shared.state.interrupted or getattr(shared.state, "stopping_generation", False))
 
     def half_done(self) -> bool:
-        """Whether the image at hand was cut short by Interrupt or Skip."""
         return bool(shared.state.interrupted or shared.state.skipped)
 
     def tell(self, text: str) -> None:
-        """Show a line beside the progress bar."""
         shared.state.textinfo = text
 
     def expect(self, batches: int, steps: int) -> None:
-        """Tell the progress bar how many batches and sampling steps are still to come."""
         shared.state.job_count = shared.state.job_no + batches
         shared.state.processing_has_refined_job_count = True  # hires fix would double what is exact already
         shared.total_tqdm.updateTotal(steps)
 
     def generate(self, job: Any) -> Any:
-        """Run a job and return what the host makes of it."""
         return processing.process_images(job)
 
     def fix_seeds(self, job: Any) -> None:
-        """Draw the seeds that are left to chance now, so that later jobs can continue their sequence."""
         if not isinstance(job.seed, list):
             job.seed = processing.get_fixed_seed(job.seed)
         if not isinstance(job.subseed, list):
             job.subseed = processing.get_fixed_seed(job.subseed)
 
     def hires_prompts(self, job: Any) -> tuple[str, str]:
-        """Return a job's own prompts for its second pass with their styles applied, "" where it has none."""
         styles = shared.prompt_styles
         positive, negative = job.hr_prompt or "", job.hr_negative_prompt or ""
         return (
@@ -97,13 +84,11 @@ class A1111(Host):
         )
 
     def masks_per_image(self, job: Any) -> int:
-        """Say how many mask images follow each image of a job in its results."""
         if getattr(job, "mask_for_overlay", None) is None:
             return 0
         return int(bool(self.option("return_mask"))) + int(bool(self.option("return_mask_composite")))
 
     def grid_of(self, images_: list[Any], job: Any) -> Any | None:
-        """Draw the host's grid of some images, None where the user wants none."""
         wanted = self.shows_grid() or self.option("grid_save")
         too_few = len(images_) < 2 and self.option("grid_only_if_multiple")
         if not images_ or too_few or not wanted or job.do_not_save_grid:
@@ -111,11 +96,9 @@ class A1111(Host):
         return images.image_grid(images_, job.batch_size)
 
     def shows_grid(self) -> bool:
-        """Whether a grid leads the images in the gallery."""
         return bool(self.option("return_grid"))
 
     def grid_infotext(self, job: Any) -> str:
-        """Write the parameters the host puts into a grid."""
         return str(
             processing.create_infotext(
                 job,
@@ -128,7 +111,6 @@ class A1111(Host):
         )
 
     def save_grid(self, grid: Any, job: Any, sample: Sample) -> None:
-        """Save a grid where the host saves grids, if the user wants that."""
         if not self.option("grid_save"):
             return
         images.save_image(
@@ -145,16 +127,13 @@ class A1111(Host):
         )
 
     def text_of(self, image: Any) -> str:
-        """Read the parameters out of an image, wherever its format keeps them."""
         text, _ = images.read_info_from_image(image)
         return str(text or "")
 
     def font(self, size: int) -> Any:
-        """Return a Pillow font the host draws its grids with."""
         return images.get_font(size)
 
     def save_sample(self, job: Any, sample: Sample) -> None:
-        """Save one finished image as the host saves the images of a job."""
         if job.do_not_save_samples or not self.option("samples_save"):
             return  # the job's own word would also depend on whether the user has stopped it meanwhile
         images.save_image(
@@ -169,29 +148,20 @@ class A1111(Host):
         )
 
     def checkpoint(self) -> Checkpoint:
-        """Return the files of the checkpoint that is loaded, or would be."""
         loaded = sd_models.model_data.sd_model
         info = getattr(loaded, "sd_checkpoint_info", None) or sd_models.select_checkpoint()
-        weights = Path(info.filename)
-        config = weights.with_suffix(".yaml")
         vae = getattr(sd_vae, "loaded_vae_file", None)
-        return Checkpoint(weights, config if config.is_file() else None, Path(vae) if vae else None)
+        return Checkpoint.of(Path(info.filename), Path(vae) if vae else None)
 
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """Return the checkpoints to choose from by name, the loaded one first."""
         loaded = self.checkpoint()
-        found: dict[str, Checkpoint] = {}
+        files: dict[str, Checkpoint] = {}
         for info in sd_models.checkpoints_list.values():
-            weights = Path(info.filename)
-            config = weights.with_suffix(".yaml")
-            found[str(info.name)] = Checkpoint(weights, config if config.is_file() else None)
-        first = next((name for name, one in found.items() if one.weights == loaded.weights), "")
-        return ({first: loaded} if first else {}) | {
-            name: one for name, one in found.items() if name != first
-        }
+            files[str(info.name)] = Checkpoint.of(Path(info.filename))
+        first = next((name for name, checkpoint in files.items() if checkpoint.weights == loaded.weights), "")
+        return {first: loaded} | files | {first: loaded} if first else files
 
     def make_room(self) -> None:
-        """Unload the host's checkpoint and give its memory back."""
         hold_loading()
         data = sd_models.model_data
         for model in {id(m): m for m in (data.sd_model, *data.loaded_sd_models) if m is not None}.values():
@@ -203,13 +173,11 @@ class A1111(Host):
         return_memory()
 
     def load_when_asked(self) -> None:
-        """Let the host load the checkpoint as soon as anything of it asks for one, be it no job."""
         allow_loading()
         # Once loaded, its absence is taken for granted: jobs load it, but refreshing the LoRA cards would fail.
         sd_models.model_data.was_loaded_at_least_once = False
 
     def restore(self) -> None:
-        """Load the checkpoint again, now."""
         allow_loading()
         sd_models.reload_model_weights(forced_reload=True)
 
@@ -220,19 +188,17 @@ def hold_loading() -> None:
     An error here would make the host go back to the one before, and tell its log alone.
     """
     for module, name in _LOADERS:
-        own = getattr(module, name)
-        if hasattr(own, _OWN):
-            continue
+        if name not in _held:
+            _held[name] = getattr(module, name)
+            setattr(module, name, _load_later)
 
-        def hold(*arguments: Any, **more: Any) -> None:
-            log.warning("A training has the memory: what was chosen now is loaded when it is done")
 
-        setattr(hold, _OWN, own)
-        setattr(module, name, hold)
+def _load_later(*arguments: Any, **more: Any) -> None:
+    log.warning("A training has the memory: what was chosen now is loaded when it is done")
 
 
 def allow_loading() -> None:
     """Give the host its own ways to load back."""
     for module, name in _LOADERS:
-        own = getattr(module, name)
-        setattr(module, name, getattr(own, _OWN, own))
+        if name in _held:
+            setattr(module, name, _held.pop(name))

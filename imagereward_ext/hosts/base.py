@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,12 @@ class Checkpoint:
     """The `.yaml` beside it that names its architecture, where there is one."""
     vae: Path | None = None
     """A VAE the user chose in place of the checkpoint's own."""
+
+    @classmethod
+    def of(cls, weights: Path, vae: Path | None = None) -> Checkpoint:
+        """Look for the `.yaml` of some weights."""
+        config = weights.with_suffix(".yaml")
+        return cls(weights, config if config.is_file() else None, vae)
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,14 @@ class Sample:
 
 
 class Host(ABC):
-    """A running WebUI. `job` is always the host's own processing object."""
+    """A running WebUI: its places and switches, its jobs, what they made, and its checkpoint.
+
+    What a method is for stands here and nowhere else. `job` is always the host's own processing object.
+    """
 
     name: str
-
-    # Places and switches
+    packages: ClassVar[tuple[str, ...]] = ()
+    """What only this host can import: of all whose packages are there, it is the one with the most."""
 
     @abstractmethod
     def data_folder(self) -> Path:
@@ -64,8 +73,6 @@ class Host(ABC):
     @abstractmethod
     def device(self) -> str:
         """Return the device the host computes on, as torch writes it."""
-
-    # Jobs
 
     @abstractmethod
     def queue(self) -> AbstractContextManager[Any]:
@@ -99,8 +106,6 @@ class Host(ABC):
     def hires_prompts(self, job: Any) -> tuple[str, str]:
         """Return a job's own prompts for its second pass with their styles applied, "" where it has none."""
 
-    # What a job made
-
     @abstractmethod
     def masks_per_image(self, job: Any) -> int:
         """Say how many mask images follow each image of a job in its results."""
@@ -132,8 +137,6 @@ class Host(ABC):
     @abstractmethod
     def save_sample(self, job: Any, sample: Sample) -> None:
         """Save one image as the host saves the images of a job."""
-
-    # The checkpoint
 
     @abstractmethod
     def checkpoint(self) -> Checkpoint:

@@ -15,19 +15,16 @@ class Forge(A1111):
     """Forge, whose jobs load the checkpoint when they start."""
 
     name = "Forge"
+    packages = ("modules_forge",)
 
     def checkpoint(self) -> Checkpoint:
-        """Return the files of the checkpoint that is loaded, or would be."""
         wanted = (
             sd_models.model_data.forge_loading_parameters.get("checkpoint_info")
             or sd_models.select_checkpoint()
         )
-        weights = Path(wanted.filename)
-        config = weights.with_suffix(".yaml")
-        return Checkpoint(weights, config if config.is_file() else None, None)
+        return Checkpoint.of(Path(wanted.filename))
 
     def make_room(self) -> None:
-        """Unload the host's checkpoint and give its memory back."""
         from backend import memory_management
 
         memory_management.unload_all_models()
@@ -40,6 +37,5 @@ class Forge(A1111):
         """Do nothing: without a checkpoint Forge has a stand-in, which answers what anything but a job asks."""
 
     def restore(self) -> None:
-        """Load the checkpoint again, now."""
         sd_models.forge_model_reload()
         assert shared.sd_model is not None

@@ -12,14 +12,17 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts.a1111 import A1111, allow_loading, hold_loading
 from imagereward_ext.memory import return_memory
 
+_hands_on: list[Any] = []
+"""The host's module of its one thread, once it lets refusals through."""
+
 
 class ReForge(A1111):
     """reForge."""
 
     name = "reForge"
+    packages = ("modules_forge", "ldm_patched")
 
     def make_room(self) -> None:
-        """Unload the host's checkpoint and give its memory back."""
         from ldm_patched.modules import model_management
 
         hold_loading()
@@ -36,7 +39,6 @@ class ReForge(A1111):
         return_memory()
 
     def restore(self) -> None:
-        """Load the checkpoint again, now."""
         allow_loading()
         sd_models.load_model(sd_models.select_checkpoint(), forced_reload=True)
 
@@ -58,9 +60,9 @@ def hand_refusals_on() -> None:
     """
     from modules_forge import main_thread
 
-    own = main_thread.run_and_wait_result
-    if getattr(own, "_imagereward", False):
+    if main_thread in _hands_on:
         return
+    own = main_thread.run_and_wait_result
 
     def run_and_wait_result(work: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         refusals: list[ImageRewardError] = []
@@ -76,5 +78,5 @@ def hand_refusals_on() -> None:
             raise refusals[0]
         return answer
 
-    run_and_wait_result._imagereward = True  # type: ignore[attr-defined]
+    _hands_on.append(main_thread)
     main_thread.run_and_wait_result = run_and_wait_result

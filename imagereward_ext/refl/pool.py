@@ -18,11 +18,10 @@ from torch import Tensor
 from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.prompts import PromptError
+from imagereward_ext.images import SUFFIXES
 from imagereward_ext.refl.losses import reward_as_weight
 from imagereward_ext.storage import write_bytes
 from imagereward_ext.training.states import writing
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 from modules import images, infotext_utils, script_callbacks, scripts
 
 from imagereward_ext.webui.api import routes
-from imagereward_ext.webui.job import plots, saved_files, score_fields
+from imagereward_ext.webui.job import plots, saved_files
+from imagereward_ext.webui.job.scoring_job import note_grid
 from imagereward_ext.webui.page import extras_gallery, panels, png_info, settings
 from imagereward_ext.webui.page.drawing import draw_score
 from imagereward_ext.webui.service import service
@@ -50,7 +51,7 @@ def _on_after_component(component: Any, **arguments: Any) -> None:
 
 
 def _on_grid(params: Any) -> None:
-    score_fields.mark_in_grid(params.imgs)
+    note_grid(params.imgs)
     params.imgs = plots.on_grid(
         params.imgs, params.cols, lambda image, text: draw_score(image, text, service().host)
     )

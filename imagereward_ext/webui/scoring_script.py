@@ -43,13 +43,13 @@ class ImageRewardScoring(scripts.Script):  # type: ignore[misc]  # the host's cl
         """Score the image as it will be saved."""
         from imagereward_ext.webui.job import scoring
 
-        scoring.score_image(p, pp.image, service())
+        scoring.score_image(p, pp.image)
 
     def postprocess(self, p: Any, processed: Any, *arguments: Any) -> None:
         """Keep, reject and arrange."""
         from imagereward_ext.webui.job import scoring
 
-        scoring.conclude(p, processed, service())
+        scoring.conclude(p, processed)
 
 
 class ImageRewardScript(scripts.Script):  # type: ignore[misc]

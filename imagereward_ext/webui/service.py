@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,19 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("imagereward")
 
 OPTION_PREFIX = "imagereward_"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A score and the scorer it came from, which both go into the file."""
-
-    score: float
-    label: str
-    digest: str
-
-    def mark(self, settings: Settings) -> ScoreMark:
-        """Return the score as it is written into files."""
-        return ScoreMark(self.label, self.score, self.digest, settings.text or None)
 
 
 class Service:
@@ -81,17 +67,17 @@ class Service:
 
     def score(
         self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Report | None = None
-    ) -> list[Scored | None]:
+    ) -> list[ScoreMark | None]:
         """Score images; one that gives no number is None. Raises an error with a plain sentence when none can."""
         answer = self.residency.score(images, prompts, wish, report or self.host.tell)
         return [
-            Scored(value, answer.label, answer.digest) if math.isfinite(value) else None
+            ScoreMark(answer.label, value, answer.digest) if math.isfinite(value) else None
             for value in answer.values
         ]
 
     def score_apart(
         self, images: Sequence[Image], prompts: Sequence[str], scorer: str = ""
-    ) -> list[Scored | None]:
+    ) -> list[ScoreMark | None]:
         """Score images outside of the host's jobs, and give the memory back as after one, whatever happens."""
         try:
             return self.score(images, prompts, self.wish(scorer))
@@ -157,7 +143,7 @@ def service() -> Service:
     return Service(current_host())
 
 
-def plain(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """Say an error in one sentence; one that is not ours to explain also goes to the log in full."""
     if isinstance(error, ImageRewardError):
         return str(error)

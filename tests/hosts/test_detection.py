@@ -4,6 +4,7 @@ import statistics
 import subprocess
 import sys
 import textwrap
+from types import ModuleType
 
 import pytest
 
@@ -12,17 +13,55 @@ from imagereward_ext.errors import UsageError
 from tests.hosting import ROOT
 
 
+class AnyModule(ModuleType):
+    """A module of a WebUI, for imports alone."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return "."
+
+
+@pytest.fixture
+def some_webui(monkeypatch, tmp_path):
+    """Let a WebUI of some packages be here, and a host be known whose file lies elsewhere."""
+    for name in ("modules", "modules.paths_internal"):
+        monkeypatch.setitem(sys.modules, name, AnyModule(name))
+    (tmp_path / "newcomer.py").write_text(NEWCOMER, encoding="utf-8")
+    monkeypatch.setattr(hosts, "__path__", [*hosts.__path__, str(tmp_path)])
+    loaded = set(sys.modules)
+    yield lambda *packages: monkeypatch.setattr(
+        hosts, "find_spec", lambda name: name if name in ("modules", "modules.shared", *packages) else None
+    )
+    hosts.current_host.cache_clear()
+    for name in set(sys.modules) - loaded:
+        if name.startswith("imagereward_ext.hosts."):
+            del sys.modules[name]
+            delattr(hosts, name.rpartition(".")[2])
+
+
+NEWCOMER = """
+from imagereward_ext.hosts.a1111 import A1111
+
+class Newcomer(A1111):
+    name = "a new host"
+    packages = ("modules_forge", "newcomers_own")
+"""
+
+
 @pytest.mark.parametrize(
     ("packages", "expected"),
     [
-        ((), ("a1111", "A1111")),
-        (("modules_forge",), ("forge", "Forge")),
-        (("modules_forge", "ldm_patched"), ("reforge", "ReForge")),
+        ((), "AUTOMATIC1111"),
+        (("ldm_patched",), "AUTOMATIC1111"),
+        (("modules_forge",), "Forge"),
+        (("modules_forge", "ldm_patched"), "reForge"),
+        (("modules_forge", "newcomers_own"), "a new host"),
     ],
 )
-def test_hosts_are_told_apart_by_their_packages(monkeypatch, packages, expected):
-    monkeypatch.setattr(hosts, "find_spec", lambda name: object() if name in packages else None)
-    assert hosts.which_host() == expected
+def test_hosts_are_told_apart_by_their_packages(some_webui, packages, expected):
+    some_webui(*packages)
+    assert hosts.current_host().name == expected
 
 
 def test_outside_a_webui_the_error_says_so():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from imagereward_ext.webui.service import Service
@@ -15,3 +16,7 @@ def make_service(folder: Path, **flags: Any) -> Service:
     make_tiny_scorer_folder(folder / "models" / "ImageReward" / "tiny", label="ImageReward")
     host.options["imagereward_scorer"] = "tiny"
     return Service(host)
+
+
+class Processing(SimpleNamespace):
+    """A stand-in for the host's processing object: what the job on it refers back to."""

@@ -14,8 +14,8 @@ import gradio as gr
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.score_mark import find_marks
 from imagereward_ext.residency import Status
+from imagereward_ext.webui.job.report import ANSWER
 from imagereward_ext.webui.job.saved_files import before_saved
-from imagereward_ext.webui.job.scoring import ANSWER
 from imagereward_ext.webui.page import extras_gallery
 from tests.tiny import picture
 from tests.webui.services import make_service

@@ -119,7 +119,7 @@ def test_png_info_says_that_a_text_is_too_long_to_be_read(service):
 def test_png_info_scores_an_image_for_its_own_prompt(service):
     (expected,) = service.score([picture()], ["a red fox"], service.wish())
     told = png_info.score_now(with_text(f"a (red:1.2) fox\n{LINE}"), service)
-    assert f"ImageReward: {expected.score:.4f}" in told
+    assert f"ImageReward: {expected.value:.4f}" in told
     without = png_info.score_now(picture(), service)
     assert "no prompt" in without and "Extras" in without
     assert "Put an image" in png_info.score_now(None, service)
@@ -127,7 +127,7 @@ def test_png_info_scores_an_image_for_its_own_prompt(service):
     assert "for the text &quot;the &lt;sea&gt;&quot;" in png_info.score_now(picture(), service)
     service.host.options["imagereward_decimals"] = 6
     (expected,) = service.score([picture()], ["the <sea>"], service.wish())
-    assert f"ImageReward: {expected.score:.6f} " in png_info.score_now(picture(), service)
+    assert f"ImageReward: {expected.value:.6f} " in png_info.score_now(picture(), service)
 
 
 def test_png_info_says_why_it_could_not_score(service):

@@ -1,8 +1,10 @@
+import weakref
 from types import SimpleNamespace
 
 from PIL import Image
 
 from imagereward_ext.webui.job import plots
+from imagereward_ext.webui.job.instructions import instructions_of
 from imagereward_ext.webui.page.drawing import draw_score
 from tests.hosts.fake_host import FakeHost
 from tests.tiny import picture
@@ -32,7 +34,7 @@ def test_axes_are_added_once_and_set_what_a_job_reads():
     p = SimpleNamespace()
     limit.apply(p, 0.5, [0.5])
     scorer.apply(p, "tiny", ["tiny"])
-    assert p._imagereward_overrides == {"score": "On", "limit": 0.5, "filter_low": True, "scorer": "tiny"}
+    assert instructions_of(p).axes == {"score": "On", "limit": 0.5, "filter_low": True, "scorer": "tiny"}
     assert scorer.cost > limit.cost and scorer.choices() == ["tiny"]
 
 
@@ -53,14 +55,21 @@ def test_the_grid_is_made_of_copies_with_scores_and_its_cells_are_remembered():
     images = []
     for score in (1.0, 2.0, None, 4.0):
         result, answer = processed(score)
-        if score is not None:
-            plots.mark_to_be_drawn(result.images[0], score)
-        plot.add_cell(result, answer)
+        plot.add_cell(result, answer, "" if score is None else f"{score:.2f}")
         images.append(result.images[0])
     drawn = plots.on_grid(images, 2, lambda image, text: text)
     assert drawn == ["1.00", "2.00", images[2], "4.00"]
     assert plot.tables == [[[1.0, 2.0], [None, 4.0]]]
     assert answer == {"scores": [], "percentiles": [], "cells": plot.tables}, "the answer tells all cells"
+
+
+def test_a_plot_keeps_no_image_alive():
+    plot = plots.plot_of(job(), SimpleNamespace(xyz_plot_x=object()))
+    result, answer = processed(1.0)
+    plot.add_cell(result, answer, "")
+    image = weakref.ref(result.images[0])
+    result.images.clear()
+    assert image() is None
 
 
 def test_other_grids_are_left_alone():

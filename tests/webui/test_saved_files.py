@@ -1,5 +1,6 @@
 import csv
 import io
+from copy import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,21 +9,21 @@ from PIL import Image
 
 from imagereward_ext.metadata import exif
 from imagereward_ext.metadata.score_mark import ScoreMark, find_marks
-from imagereward_ext.webui.job import saved_files
-from imagereward_ext.webui.job.arrangement import Final
-from imagereward_ext.webui.job.plots import PLOT_MARK, Plot
+from imagereward_ext.webui.job import plots, saved_files
+from imagereward_ext.webui.job.instructions import Instructions
+from imagereward_ext.webui.job.report import ANSWER
 from imagereward_ext.webui.job.saved_files import (
-    EXTRAS_MARK,
+    ExtrasScore,
     after_saved,
     before_saved,
     offer_file_name_token,
     score_of,
 )
-from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK
-from imagereward_ext.webui.job.scoring import ScoredJob
+from imagereward_ext.webui.job.scored_image import ScoredImage
+from imagereward_ext.webui.job.scoring_job import ScoringJob
 from imagereward_ext.webui.options import ScoringRequest, Settings
 from tests.tiny import picture
-from tests.webui.services import make_service
+from tests.webui.services import Processing, make_service
 
 LINE = "Steps: 2, Seed: 7, Size: 64x64"
 PLAIN = f"a fox, red\n{LINE}"
@@ -34,10 +35,9 @@ def saving(image, p, text=MARKED, filename="x.png"):
 
 
 def scored_job(service, image):
-    job = ScoredJob(0, ScoringRequest(), Settings(), service.wish(), finals=[Final(image, 0.5)])
-    setattr(image, SCORE_MARK, 0.5)
-    p = SimpleNamespace(sd_model=None)
-    setattr(p, JOB_MARK, job)
+    p = Processing(sd_model=None)
+    job = ScoringJob(p, service, Settings(), ScoringRequest(), Instructions(), service.wish())
+    job.images.append(ScoredImage(image, ScoreMark("ImageReward", 0.5, "0123456789")))
     return p
 
 
@@ -65,9 +65,16 @@ def test_an_image_that_another_script_replaced_keeps_its_score(service):
     assert params.pnginfo["parameters"] == MARKED
 
 
-def test_the_means_of_a_plot_go_with_its_saved_grid():
-    plot = Plot(object(), tables=[[[1.0, 2.0], [None, 4.0]]])
-    params = saving(picture(), SimpleNamespace(**{PLOT_MARK: plot}), PLAIN)
+def test_the_means_of_a_plot_go_with_its_saved_grid(monkeypatch):
+    plot = plots.Plot(object(), tables=[[[1.0, 2.0], [None, 4.0]]])
+    monkeypatch.setattr(plots, "_current", plot)
+    first_cell = SimpleNamespace(extra_generation_params={ANSWER: {"cells": plot.tables}})
+    another_job = SimpleNamespace(extra_generation_params={ANSWER: {"scores": [1.0]}})
+    for p in (another_job, None):
+        params = saving(picture(), p, PLAIN)
+        before_saved(params)
+        assert params.pnginfo["parameters"] == PLAIN
+    params = saving(picture(), copy(first_cell), PLAIN)
     before_saved(params)
     assert params.pnginfo["parameters"] == (
         f"{PLAIN}, ImageReward row means: 1.5000 | 4.0000, ImageReward column means: 1.0000 | 3.0000"
@@ -75,7 +82,7 @@ def test_the_means_of_a_plot_go_with_its_saved_grid():
 
 
 def test_a_plot_of_several_grids_saves_the_whole_first():
-    plot = Plot(object(), tables=[[[1.0]], [[3.0]]])
+    plot = plots.Plot(object(), tables=[[[1.0]], [[3.0]]])
     said = [plot.fields_for_next_saved() for _ in range(4)]
     assert said[0] == {"ImageReward grid means": "1.0000 | 3.0000"}
     assert [fields.get("ImageReward row means") for fields in said[1:]] == ["1.0000", "3.0000", None]
@@ -83,7 +90,7 @@ def test_a_plot_of_several_grids_saves_the_whole_first():
 
 def test_extras_write_into_the_originals_parameters():
     image = picture()
-    setattr(image, EXTRAS_MARK, (ScoreMark("ImageReward", -0.25, "9876543210"), "a fox, red", 2))
+    ExtrasScore(ScoreMark("ImageReward", -0.25, "9876543210"), "a fox, red", 2).leave_on(image)
     params = saving(image, None)
     before_saved(params)
     assert params.pnginfo["parameters"] == f"{PLAIN}, ImageReward: -0.25, ImageReward hash: 9876543210"
@@ -91,7 +98,7 @@ def test_extras_write_into_the_originals_parameters():
 
 def test_extras_write_into_an_image_that_has_no_parameters():
     image, mark = picture(), ScoreMark("ImageReward", -0.25, "9876543210")
-    setattr(image, EXTRAS_MARK, (mark, "a fox, red", 4))
+    ExtrasScore(mark, "a fox, red").leave_on(image)
     params = SimpleNamespace(image=image, p=None, filename="x.png", pnginfo={"extras": "whatever"})
     before_saved(params)
     assert find_marks(params.pnginfo["parameters"]) == [replace(mark, prompt="a fox, red")]
@@ -173,8 +180,9 @@ def test_the_file_name_token(service):
     image.info["parameters"] = MARKED  # what the Save button reads back
     assert token(SimpleNamespace(image=image, p=None)) == "0.50"
     assert token(SimpleNamespace(image=as_jpeg(image), p=None)) == "0.50"
-    setattr(image, SCORE_MARK, -1.0)
+    ExtrasScore(ScoreMark("ImageReward", -1.0)).leave_on(image)
     assert token(SimpleNamespace(image=image, p=None)) == "-1.00"
+    assert token(SimpleNamespace(image=image, p=scored_job(service, image))) == "0.50"
     assert score_of(picture(), scored_job(service, picture()), str) is None
     assert saved_files.score_of(None, None, str) is None
     service.host.options["imagereward_file_name_token"] = False

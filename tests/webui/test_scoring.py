@@ -1,16 +1,19 @@
 """The hooks over a stand-in for the host's processing object; the scorer is real, and small."""
 
+import weakref
 from copy import copy
 from types import SimpleNamespace
 
 import pytest
 
 from imagereward_ext.webui.job import plots, scoring
-from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK, ScoreField, mark_in_grid
-from imagereward_ext.webui.job.scoring import ANSWER, PLAN_MARK, Plan
+from imagereward_ext.webui.job.instructions import Instructions, add_axis
+from imagereward_ext.webui.job.report import ANSWER
+from imagereward_ext.webui.job.score_fields import ScoreField
+from imagereward_ext.webui.job.scoring_job import note_grid, scoring_job
 from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, ScoringRequest
 from tests.tiny import picture
-from tests.webui.services import make_service
+from tests.webui.services import Processing, make_service
 
 ON = [True]
 
@@ -22,7 +25,7 @@ def service(tmp_path):
 
 def make_job(prompts=("a (red:1.2) fox",), **more):
     comments = []
-    return SimpleNamespace(
+    return Processing(
         comments=comments,
         comment=comments.append,
         prompts=list(prompts),
@@ -42,9 +45,9 @@ def make(p, service, arguments=ON, count=1):
     scoring.begin(p, arguments, service)
     for index, image in enumerate(images):
         p.batch_index = index
-        scoring.score_image(p, image, service)
+        scoring.score_image(p, image)
     result = make_result(p, images)
-    scoring.conclude(p, result, service)
+    scoring.conclude(p, result)
     return result
 
 
@@ -76,11 +79,22 @@ def test_a_grid_has_no_score_even_where_the_host_asks_as_for_an_image(service):
     p = make_job()
     scoring.begin(p, ON, service)
     image = picture(1)
-    scoring.score_image(p, image, service)
-    mark_in_grid([picture(2)])  # a preview
+    scoring.score_image(p, image)
+    note_grid([picture(2)])  # a preview
     assert None not in field_texts(p).values()
-    mark_in_grid([image])
+    note_grid([image])
     assert set(field_texts(p).values()) == {None}
+
+
+def test_a_job_keeps_nothing_of_the_hosts_alive(service):
+    """Without waiting for a collection: tensors on a card hang on the host's object."""
+    p = make_job()
+    scoring.begin(p, ON, service)
+    image = picture()
+    scoring.score_image(p, image)
+    alive = [weakref.ref(thing) for thing in (p, image, scoring_job(p))]
+    del p, image
+    assert [reference() for reference in alive] == [None] * 3
 
 
 def test_nothing_happens_unless_wished(service):
@@ -88,21 +102,21 @@ def test_nothing_happens_unless_wished(service):
     result = make(p, service, arguments=[])
     assert p.extra_generation_params == {} and result.comments == ""
     assert ANSWER not in result.extra_generation_params
-    assert not hasattr(result.images[0], SCORE_MARK)
+    assert scoring_job(p) is None
 
 
 def test_the_field_answers_for_the_image_at_hand_only(service):
     p = make_job(["a red fox", "a blue sea"])
     scoring.begin(p, ON, service)
-    scoring.score_image(p, picture(0), service)
+    scoring.score_image(p, picture(0))
     first = field_texts(p)
     assert set(first) == {"ImageReward", "ImageReward hash"}
     p.batch_index = 1
     assert set(field_texts(p).values()) == {None}, "not scored yet"
-    scoring.score_image(p, picture(1), service)
+    scoring.score_image(p, picture(1))
     assert field_texts(p)["ImageReward"] not in (None, first["ImageReward"])
     assert set(field_texts(p, use_main_prompt=True).values()) == {None}, "a grid has no score"
-    getattr(p, JOB_MARK).finished = True
+    scoring_job(p).finished = True
     assert set(field_texts(p).values()) == {None}, "nor has anything that is written after the job"
     for field in p.extra_generation_params.values():
         assert field(p=SimpleNamespace()) is None and field() is None, (
@@ -114,13 +128,13 @@ def test_the_prompt_is_the_images_own_and_plain(service):
     p = make_job(["a (red:1.2) fox <lora:x:1>"])
     result = make(p, service)
     (expected,) = service.score(result.images, ["a red fox"], service.wish())
-    assert result.extra_generation_params[ANSWER]["scores"] == [round(expected.score, 4)]
+    assert result.extra_generation_params[ANSWER]["scores"] == [round(expected.value, 4)]
 
 
 def test_inner_jobs_of_adetailer_are_left_alone(service):
     p = make_job(_ad_inner=True)
     result = make(p, service)
-    assert p.extra_generation_params == {} and not hasattr(result.images[0], SCORE_MARK)
+    assert p.extra_generation_params == {} and ANSWER not in result.extra_generation_params
 
 
 def test_a_job_without_images_is_fine(service):
@@ -168,14 +182,14 @@ def test_the_hosts_grid_is_held_back_only_while_a_job_is_rearranged(service):
 
 def test_the_scripts_plan_wins_over_the_panel(service):
     p = make_job()
-    setattr(p, PLAN_MARK, Plan(ScoringRequest(filter_low=True, limit=1e9), ("something odd",)))
+    Instructions(ScoringRequest(filter_low=True, limit=1e9), ("something odd",)).give_to(p)
     result = make(p, service, arguments=[False])
     assert result.images == [] and "something odd" in result.comments
 
 
 def test_an_axis_of_a_plot_overrides_the_request(service):
     p = make_job()
-    setattr(p, plots.OVERRIDES_MARK, {"limit": 1e9, "filter_low": True})
+    add_axis(p, limit=1e9, filter_low=True)
     assert make(p, service).images == []
 
 
@@ -203,25 +217,25 @@ def test_a_sentence_reaches_a_script_that_makes_one_result_of_many(service):
 def test_an_image_that_another_script_replaced_has_its_score_in_the_answer(service):
     p = make_job()
     scoring.begin(p, ON, service)
-    scoring.score_image(p, picture(), service)
+    scoring.score_image(p, picture())
     result = make_result(p, [picture(1)])
-    scoring.conclude(p, result, service)
+    scoring.conclude(p, result)
     assert result.extra_generation_params[ANSWER]["scores"][0] is not None
 
 
 def test_what_another_extension_made_unreadable_is_kept_for_a_script_of_several_jobs(service):
     p = make_job(["a"] * 3)
-    plan = Plan(ScoringRequest(filter_low=True, limit=1e9), collected=[])
-    setattr(p, PLAN_MARK, plan)
+    instructions = Instructions(ScoringRequest(filter_low=True, limit=1e9), collects=True)
+    instructions.give_to(p)
     scoring.begin(p, [], service)
     for _ in range(3):
-        scoring.score_image(p, picture(), service)
+        scoring.score_image(p, picture())
     image = picture(1)
-    scoring.conclude(p, make_result(p, [image]), service)
-    assert [(entry.image, entry.score, entry.infotext) for entry in plan.collected] == [
+    scoring.conclude(p, make_result(p, [image]))
+    assert [(record.image, record.score, record.infotext) for record in instructions.collected] == [
         (image, None, "text 0")
     ]
-    assert "another extension changed the list" in plan.notes[0]
+    assert "another extension changed the list" in instructions.notes[0]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -255,11 +269,11 @@ def test_what_a_script_that_draws_its_own_grid_rejects_still_moves(service, tmp_
     image = picture()
     image.already_saved_as = str(tmp_path / "one.png")
     image.save(image.already_saved_as)
-    scoring.score_image(p, image, service)
+    scoring.score_image(p, image)
     lists = {key: ["a"] for key in ("infotexts", "all_prompts", "all_negative_prompts")}
     seeds = {key: [1] for key in ("all_seeds", "all_subseeds")}
     result = SimpleNamespace(images=[image], **lists, **seeds, index_of_first_image=0, comments="")
-    scoring.conclude(p, result, service)
+    scoring.conclude(p, result)
     assert result.images == [image]
     assert image.already_saved_as == str(tmp_path / "rejected" / "one.png")
 
@@ -284,9 +298,9 @@ def test_an_empty_gallery_comes_with_the_place_of_the_files(
     if saved:
         image.already_saved_as = str(tmp_path / "one.png")
         image.save(image.already_saved_as)
-    scoring.score_image(p, image, service)
+    scoring.score_image(p, image)
     result = make_result(p, [image])
-    scoring.conclude(p, result, service)
+    scoring.conclude(p, result)
     assert result.images == [] and "0 of 1 passed" in result.comments
     if told is None:
         assert "the files are in" not in result.comments
@@ -302,8 +316,8 @@ def test_the_saved_masks_of_a_rejected_image_go_with_it(service, tmp_path):
     for image, name in zip(pictures, ("one.png", "one-mask.png"), strict=True):
         image.already_saved_as = str(tmp_path / name)
         image.save(image.already_saved_as)
-    scoring.score_image(p, pictures[0], service)
-    scoring.conclude(p, make_result(p, pictures), service)
+    scoring.score_image(p, pictures[0])
+    scoring.conclude(p, make_result(p, pictures))
     assert sorted(path.name for path in (tmp_path / "rejected").iterdir()) == ["one-mask.png", "one.png"]
     assert not list(tmp_path.glob("*.png"))
 
@@ -323,19 +337,19 @@ def test_hooks_called_with_a_copy_of_the_job_do_not_end_it(service):
     p = make_job(["a"] * 2)
     scoring.begin(p, ON, service)
     nothing = SimpleNamespace(images=[], comments="")
-    scoring.conclude(copy(p), nothing, service)  # ADetailer does this before it paints the first face
-    scoring.score_image(p, picture(), service)
+    scoring.conclude(copy(p), nothing)  # ADetailer does this before it paints the first face
+    scoring.score_image(p, picture())
     scoring.begin(copy(p), ON, service)  # and this after the last one of a batch
     p.batch_index = 1
-    scoring.score_image(p, picture(1), service)
-    job = getattr(p, JOB_MARK)
-    assert [final.score is not None for final in job.finals] == [True, True]
+    scoring.score_image(p, picture(1))
+    job = scoring_job(p)
+    assert [image.score is not None for image in job.images] == [True, True]
     assert not job.finished and nothing.comments == ""
 
 
 def test_the_gallerys_hires_button_rejects_nothing(service):
     p = make_job(txt2img_upscale=True)
-    setattr(p, PLAN_MARK, Plan(ScoringRequest(filter_low=True, limit=1e9, keep_best=1)))
+    Instructions(ScoringRequest(filter_low=True, limit=1e9, keep_best=1)).give_to(p)
     result = make(p, service)
     assert len(result.images) == 1 and result.extra_generation_params[ANSWER]["scores"][0] is not None
 
@@ -344,7 +358,7 @@ def test_a_text_of_ones_own_is_scored_and_told(service):
     service.host.options["imagereward_text"] = "a blue sea"
     p = make_job()
     scoring.begin(p, ON, service)
-    scoring.score_image(p, picture(), service)
+    scoring.score_image(p, picture())
     assert field_texts(p)["ImageReward prompt"] == "a blue sea"
 
 
@@ -360,13 +374,13 @@ def test_aesthetic_score_is_the_place_among_ones_own(service):
     service.host.options["imagereward_aesthetic_score"] = True
     p = make_job()
     scoring.begin(p, ON, service)
-    scoring.score_image(p, picture(), service)
+    scoring.score_image(p, picture())
     assert "aesthetic_score" not in p.extra_generation_params, "not before enough scores are known"
     label, digest = service.status().label, service.status().digest
     for n in range(100):
         service.history(label, digest).add(-5.0 if n < 70 else 5.0)
     scoring.begin(p, ON, service)
-    scoring.score_image(p, picture(1), service)
+    scoring.score_image(p, picture(1))
     place = float(field_texts(p)["aesthetic_score"])
     assert 6.5 < place < 7.5
 
@@ -376,7 +390,7 @@ def test_every_score_is_remembered_but_those_of_drafts(service):
     history = service.history(service.status().label, service.status().digest)
     assert len(history.scores()) == 2
     p = make_job()
-    setattr(p, PLAN_MARK, Plan(ScoringRequest(), collected=[], draft=True))
+    Instructions(ScoringRequest(), collects=True, draft=True).give_to(p)
     make(p, service)
     assert len(history.scores()) == 2
 

@@ -6,7 +6,7 @@ from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ScoringError, UsageError, WeightsError
 from imagereward_ext.residency import Residency, Wish
 from imagereward_ext.webui.options import AS_IN_SETTINGS, UNLOAD_IDLE
-from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.service import Service, error_message
 from imagereward_ext.weights.spec import ScorerSpec
 from tests.hosts.fake_host import FakeHost
 from tests.tiny import picture
@@ -85,9 +85,9 @@ def test_a_failure_outside_of_a_job_gives_memory_back_as_well(service):
 def test_a_missing_scorer_is_a_plain_sentence(service):
     with pytest.raises(UsageError, match="nobody"):
         service.score([picture()], ["a"], service.wish("nobody"))
-    assert plain(WeightsError("the file is gone")) == "the file is gone"
-    assert plain(KeyError("x")) == "KeyError: 'x' (details in the log)"
-    assert plain(ValueError()) == "ValueError: no message (details in the log)"
+    assert error_message(WeightsError("the file is gone")) == "the file is gone"
+    assert error_message(KeyError("x")) == "KeyError: 'x' (details in the log)"
+    assert error_message(ValueError()) == "ValueError: no message (details in the log)"
 
 
 def test_the_current_history_is_that_of_the_last_scorer(service):

@@ -8,11 +8,10 @@ import pytest
 
 from imagereward_ext.settings import Reading
 from imagereward_ext.webui.job import scoring, several_jobs
-from imagereward_ext.webui.job.score_fields import SCORE_MARK
-from imagereward_ext.webui.job.scoring import ANSWER
+from imagereward_ext.webui.job.report import ANSWER
 from imagereward_ext.webui.options import ScoringRequest, read_request
 from tests.tiny import picture
-from tests.webui.services import make_service
+from tests.webui.services import Processing, make_service
 
 
 class Runner:
@@ -26,13 +25,14 @@ class Runner:
         self.painted.append(pp.image)
 
     def postprocess_image_after_composite(self, p, pp):
-        scoring.score_image(p, pp.image, self.service)
+        scoring.score_image(p, pp.image)
 
 
 @pytest.fixture
 def service(tmp_path):
     """A service over a host that draws one picture per seed, twice as large with hires fix."""
     service = make_service(tmp_path)
+    service.host.options["imagereward_decimals"] = 6
     service.made, service.restored, service.saved = [], [], []
     service.host.save_sample = lambda p, sample: p.do_not_save_samples or service.saved.append(sample.seed)
     service.fails_at = None
@@ -72,7 +72,7 @@ def service(tmp_path):
             seed=p.seed,
             subseed=p.subseed,
         )
-        scoring.conclude(p, result, service)
+        scoring.conclude(p, result)
         return result
 
     service.host.generate = generate
@@ -101,11 +101,15 @@ def make_job(service, **more):
         "script_args": (0,),
         "scripts": Runner(service),
     }
-    return SimpleNamespace(**{**values, **more})
+    return Processing(**{**values, **more})
 
 
 def run(service, p=None, **request):
     return several_jobs.run(p or make_job(service), Reading(ScoringRequest(**request)), service)
+
+
+def scores(result):
+    return result.extra_generation_params[ANSWER]["scores"]
 
 
 def note(result):
@@ -115,7 +119,7 @@ def note(result):
 def test_one_job_is_one_job(service):
     result = run(service, sort=True)
     assert len(service.made) == 1 and len(result.images) == 2
-    values = [getattr(image, SCORE_MARK) for image in result.images]
+    values = scores(result)
     assert values == sorted(values, reverse=True)
 
 
@@ -226,16 +230,16 @@ def test_the_gallerys_hires_button_makes_one_image(service):
 
 def test_the_best_of_all_tries(service):
     everything = run(service, limit=-1e9, until=6, tries=3)
-    best = max(getattr(image, SCORE_MARK) for image in everything.images)
+    best = max(scores(everything))
     service.made.clear()
     result = run(service, limit=-1e9, until=6, tries=3, keep_best=1)
-    assert [getattr(image, SCORE_MARK) for image in result.images] == [best]
+    assert scores(result) == [best]
 
 
 def test_hires_only_for_what_passes(service):
     p = make_job(service, batch_size=4, enable_hr=True)
     drafts = run(service, make_job(service, batch_size=4), limit=-1e9, until=1)
-    values = sorted(getattr(image, SCORE_MARK) for image in drafts.images)
+    values = sorted(scores(drafts))
     limit = (values[1] + values[2]) / 2
     service.made.clear()
     result = run(service, p, limit=limit, hires_for_passing=True)
@@ -252,7 +256,7 @@ def test_hires_only_for_what_passes(service):
 def test_what_passes_only_as_long_as_it_is_small_is_told(service):
     def made(enable_hr):
         result = run(service, make_job(service, batch_size=8, enable_hr=enable_hr), limit=-1e9, until=1)
-        return [getattr(image, SCORE_MARK) for image in result.images]
+        return scores(result)
 
     pairs = list(zip(made(False), made(True), strict=True))
     worst = max(pairs, key=lambda pair: pair[0] - pair[1])

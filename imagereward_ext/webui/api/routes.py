@@ -21,7 +21,7 @@ from imagereward_ext.errors import ImageError, ImageRewardError, MetadataError, 
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.webui.options import AS_IN_SETTINGS
-from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.service import Service, error_message
 
 PREFIX = "/imagereward/v1"
 MOST_IMAGES = 64
@@ -117,10 +117,10 @@ def score_images(service: Service, wanted: dict[str, Any]) -> dict[str, Any]:
         for number, (image, prompt) in enumerate(zip(images, wanted["prompts"], strict=True), start=1)
     ]
     with service.host.queue():
-        scored = service.score_apart(images, prompts, _known(wanted["scorer"], service))
-    first = next((s for s in scored if s is not None), None)
+        marks = service.score_apart(images, prompts, _known(wanted["scorer"], service))
+    first = next((mark for mark in marks if mark is not None), None)
     return {
-        "scores": [None if s is None else s.score for s in scored],
+        "scores": [None if mark is None else mark.value for mark in marks],
         "scorer": first.label if first else "",
         "hash": first.digest if first else "",
     }
@@ -278,7 +278,7 @@ def _answer(work: Callable[[Service, Any], dict[str, Any]], service: Service, wa
     except ImageRewardError as error:
         raise HTTPException(500, str(error)) from error
     except Exception as error:
-        raise HTTPException(500, plain(error)) from error
+        raise HTTPException(500, error_message(error)) from error
 
 
 def credential_check(

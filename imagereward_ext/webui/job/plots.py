@@ -1,22 +1,35 @@
 """X/Y/Z plots: axes of our own, the score drawn into each cell, the means of rows and columns with the saved grid.
 
-The host copies its processing object for every cell and knows nothing of the cells once it draws the grid, so
-each cell's image carries its score, and the host's grid callback sees all of them in order.
+The host copies its processing object for every cell and knows nothing of the cells once it draws the grid; but
+the images it draws are those of the cells' results, in order, and its grid callback sees all of them.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from imagereward_ext.webui.job.instructions import add_axis
 from imagereward_ext.webui.job.other_scripts import PLOT, selected_title
+from imagereward_ext.webui.job.report import ANSWER
+from imagereward_ext.webui.job.scoring_job import job_at_hand
 from imagereward_ext.webui.options import ON
 
 LIMIT_AXIS, SCORER_AXIS = "[ImageReward] Lower score limit", "[ImageReward] Scorer"
-OVERRIDES_MARK = "_imagereward_overrides"
-PLOT_MARK, CELL_MARK, DRAW_MARK = "_imagereward_plot", "_imagereward_cell", "_imagereward_draw"
+
+
+@dataclass(frozen=True)
+class PlotCell:
+    """What a plot shows of one job."""
+
+    image: Callable[[], Any]
+    """A weak reference: the plot is remembered for longer than the host keeps its images."""
+    mean: float | None
+    caption: str
+    """What is drawn into it, "" for nothing."""
 
 
 @dataclass
@@ -24,20 +37,34 @@ class Plot:
     """One run of the host's X/Y/Z script."""
 
     axes: Any
+    cells: list[PlotCell] = field(default_factory=list)
     tables: list[list[list[float | None]]] = field(default_factory=list)
     """A table of mean scores per grid: rows of columns."""
     saved: int = 0
 
-    def add_cell(self, processed: Any, answer: dict[str, Any]) -> None:
-        """Note the mean of a finished cell on the one image that the plot will show of it.
+    def add_cell(self, processed: Any, answer: dict[str, Any], caption: str) -> None:
+        """Note the mean of a finished cell for the one image that the plot will show of it.
 
         The host keeps the first cell's `info` for the whole plot: instead of that cell's scores it tells all.
         """
         known = [score for score in answer["scores"] if score is not None]
         answer.update(scores=[], percentiles=[], cells=self.tables)
-        setattr(processed, PLOT_MARK, self)
         if processed.images:
-            setattr(processed.images[0], CELL_MARK, fmean(known) if known else None)
+            mean = fmean(known) if known else None
+            self.cells.append(PlotCell(weakref.ref(processed.images[0]), mean, caption))
+
+    def cell_of(self, image: Any) -> PlotCell | None:
+        """Return the cell that shows an image."""
+        return next((cell for cell in self.cells if cell.image() is image), None)
+
+    def note_table(self, images: Sequence[Any], columns: int) -> None:
+        """Note the means of a whole grid of cells; any other grid is left alone."""
+        cells = [self.cell_of(image) for image in images]
+        if not all(cell or _is_blank(image) for cell, image in zip(cells, images, strict=True)):
+            return
+        means = [cell.mean if cell else None for cell in cells]
+        if any(mean is not None for mean in means):
+            self.tables.append([means[start : start + columns] for start in range(0, len(means), columns)])
 
     def fields_for_next_saved(self) -> dict[str, str]:
         """Return what the next saved grid says: the host saves the whole plot first, then each grid of it."""
@@ -68,18 +95,28 @@ def plot_of(p: Any, state: Any = None) -> Plot | None:
     return _current
 
 
-def mark_to_be_drawn(image: Any, score: float) -> None:
-    """Have the score drawn when the host puts this image into a grid."""
-    setattr(image, DRAW_MARK, f"{score:.2f}")
+def plot_of_result(processed: Any) -> Plot | None:
+    """Return the plot whose grid is saved in the name of a result: the host takes a copy of the first cell's."""
+    answer = (getattr(processed, "extra_generation_params", None) or {}).get(ANSWER)
+    tables = answer.get("cells") if isinstance(answer, dict) else None
+    return _current if _current is not None and tables is _current.tables else None
 
 
-def on_grid(imgs: list[Any], cols: int, draw: Callable[[Any, str], Any]) -> list[Any]:
+def on_grid(images: list[Any], columns: int, draw: Callable[[Any, str], Any]) -> list[Any]:
     """Draw scores into the copies a grid is made of; note the cells of a whole plot."""
-    if _current is not None and imgs and all(hasattr(image, CELL_MARK) or _is_blank(image) for image in imgs):
-        cells = [getattr(image, CELL_MARK, None) for image in imgs]
-        if any(cell is not None for cell in cells):
-            _current.tables.append([cells[start : start + cols] for start in range(0, len(cells), cols)])
-    return [draw(image, getattr(image, DRAW_MARK)) if hasattr(image, DRAW_MARK) else image for image in imgs]
+    if _current is not None and images:
+        _current.note_table(images, columns)
+    captions = [_caption(image) for image in images]
+    return [draw(image, text) if text else image for image, text in zip(images, captions, strict=True)]
+
+
+def _caption(image: Any) -> str:
+    """Return what is drawn into an image: of a plot's cell, or of a job's own grid within one."""
+    cell = _current.cell_of(image) if _current is not None else None
+    if cell is not None:
+        return cell.caption
+    job = job_at_hand()
+    return job.caption_of(image) if job is not None else ""
 
 
 def add_axes(xyz_grid: Any, scorer_names: Callable[[], list[str]]) -> None:
@@ -87,16 +124,16 @@ def add_axes(xyz_grid: Any, scorer_names: Callable[[], list[str]]) -> None:
     if any(option.label == LIMIT_AXIS for option in xyz_grid.axis_options):
         return
     xyz_grid.axis_options += [
-        xyz_grid.AxisOption(LIMIT_AXIS, float, _override("limit", filter_low=True)),
+        xyz_grid.AxisOption(LIMIT_AXIS, float, _axis("limit", filter_low=True)),
         # Changing the scorer loads another model: the host makes the costliest axis the outermost.
-        xyz_grid.AxisOption(SCORER_AXIS, str, _override("scorer"), cost=0.9, choices=scorer_names),
+        xyz_grid.AxisOption(SCORER_AXIS, str, _axis("scorer"), cost=0.9, choices=scorer_names),
     ]
 
 
-def _override(name: str, **more: Any) -> Callable[[Any, Any, Any], None]:
+def _axis(name: str, **more: Any) -> Callable[[Any, Any, Any], None]:
     def apply(p: Any, value: Any, values: Any) -> None:
         # Who takes such an axis wants scores, whatever Settings says.
-        setattr(p, OVERRIDES_MARK, {**getattr(p, OVERRIDES_MARK, {}), "score": ON, name: value, **more})
+        add_axis(p, **{"score": ON, name: value, **more})
 
     return apply
 

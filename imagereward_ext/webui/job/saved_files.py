@@ -5,23 +5,47 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imagereward_ext.metadata import infotext
-from imagereward_ext.metadata.score_mark import find_marks, rounded, with_mark, without_marks
-from imagereward_ext.webui.job.plots import PLOT_MARK
-from imagereward_ext.webui.job.score_fields import JOB_MARK, SCORE_MARK
+from imagereward_ext.metadata.score_mark import (
+    DECIMALS,
+    ScoreMark,
+    find_marks,
+    rounded,
+    with_mark,
+    without_marks,
+)
+from imagereward_ext.webui.job.plots import plot_of_result
+from imagereward_ext.webui.job.scored_image import saved_as
+from imagereward_ext.webui.job.scoring_job import scoring_job
 from imagereward_ext.webui.service import Service
 
 PARAMETERS = "parameters"
-EXTRAS_MARK = "_imagereward_extras"
 NOTE = "ImageReward note"
-NOTE_MARK = "_imagereward_note"
+_EXTRAS_MARK = "_imagereward_extras"
 TABLE = "imagereward.csv"
 ADD_NUMBER = "Add number suffix"
 """The host's word for its setting that no file is written over."""
 COLUMNS = ("filename", "scorer", "score", "hash", "prompt", "seed")
+
+
+@dataclass(frozen=True)
+class ExtrasScore:
+    """What Extras found out about one image, or why it found nothing."""
+
+    mark: ScoreMark | None = None
+    prompt: str = ""
+    """The text that was scored."""
+    decimals: int = DECIMALS
+    reason: str = ""
+    """Why there is no score: shown, but true for a day only and therefore not saved."""
+
+    def leave_on(self, image: Any) -> None:
+        """Leave it on the image: the host saves it in the name of no job."""
+        setattr(image, _EXTRAS_MARK, self)
 
 
 def before_saved(params: Any) -> None:
@@ -29,19 +53,20 @@ def before_saved(params: Any) -> None:
     text = params.pnginfo.get(PARAMETERS) or ""
     if _is_mask(params):
         text = without_marks(text)  # nobody scored a mask
-    plot = getattr(params.p, PLOT_MARK, None)
+    plot = plot_of_result(params.p)
     if plot is not None and (fields := plot.fields_for_next_saved()):
         text = infotext.with_fields(text, fields)
-    if (extras := getattr(params.image, EXTRAS_MARK, None)) is not None:
-        text = with_mark(text, *extras)
+    extras = _extras_score(params.image)
+    if extras.mark is not None:
+        text = with_mark(text, extras.mark, extras.prompt, extras.decimals)
     if text:
         params.pnginfo[PARAMETERS] = text
-    if (note := getattr(params.image, NOTE_MARK, None)) is not None:
-        _leave_out(f"{NOTE}: {infotext.quote(note)}", params.pnginfo)
+    if extras.reason:
+        _leave_out(f"{NOTE}: {infotext.quote(extras.reason)}", params.pnginfo)
 
 
 def _leave_out(pair: str, texts: dict[str, Any]) -> None:
-    """Take out what the host shows and would save as well: why an image has no score is true for a day only."""
+    """Take out what the host shows and would save as well."""
     for key, text in texts.items():
         if isinstance(text, str) and pair in text:
             texts[key] = text.replace(f", {pair}", "").replace(f"{pair}, ", "").replace(pair, "")
@@ -52,7 +77,8 @@ def after_saved(params: Any, service: Service) -> None:
 
     The table is our own: the host's log.csv has fixed columns.
     """
-    if hasattr(params.image, SCORE_MARK) and service.host.option("save_images_replace_action") == ADD_NUMBER:
+    numbers_files = service.host.option("save_images_replace_action") == ADD_NUMBER
+    if numbers_files and mark_in_hand(params.image, params.p) is not None:
         from imagereward_ext.webui.job import rejected_files  # the WebUI's start does not wait for it
 
         # The host itself goes on telling the name that was taken, which is another image's.
@@ -98,19 +124,27 @@ def offer_file_name_token(generator: Any, nothing: Any, service: Service) -> Non
 
 
 def score_of(image: Any, p: Any, text_of: Callable[[Any], str]) -> float | None:
-    """Find the score of an image in hand: by its mark, by its job, or from its own text (the Save button)."""
-    score = getattr(image, SCORE_MARK, None)
-    if score is not None:
-        return float(score)
-    if image is None or getattr(p, JOB_MARK, None) is not None:
-        return None  # a grid or a mask of a scored job
-    marks = find_marks(text_of(image))
-    return marks[0].value if marks else None
+    """Find the score of an image in hand, or else in its own text (the Save button)."""
+    mark = mark_in_hand(image, p)
+    if mark is None and image is not None and scoring_job(p) is None:  # no grid or mask of a scored job
+        mark = next(iter(find_marks(text_of(image))), None)
+    return None if mark is None else mark.value
+
+
+def mark_in_hand(image: Any, p: Any) -> ScoreMark | None:
+    """Return the score that an image was given by its job or by Extras."""
+    job = scoring_job(p)
+    return _extras_score(image).mark if job is None else job.mark_of(image)
+
+
+def _extras_score(image: Any) -> ExtrasScore:
+    score: ExtrasScore = getattr(image, _EXTRAS_MARK, ExtrasScore())
+    return score
 
 
 def _is_mask(params: Any) -> bool:
     """Tell whether this is a mask: the host writes it with the text of the image it has just saved."""
-    job = getattr(params.p, JOB_MARK, None)
-    if job is None or not job.finals or hasattr(params.image, SCORE_MARK):
+    job = scoring_job(params.p)
+    if job is None or not job.images or job.find(params.image) is not None:
         return False
-    return hasattr(job.finals[-1].image, "already_saved_as")
+    return saved_as(job.images[-1].image) is not None

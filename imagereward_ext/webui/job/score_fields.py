@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-JOB_MARK = "_imagereward_job"
-SCORE_MARK = "_imagereward_score"
-GRID_MARK = "_imagereward_in_grid"
+from imagereward_ext.webui.job.scoring_job import scoring_job
 
 
 class ScoreField:
@@ -23,21 +21,11 @@ class ScoreField:
 
     def __call__(self, p: Any = None, use_main_prompt: bool = False, **_: Any) -> str | None:
         """Answer the host for the image it is writing about."""
-        job = getattr(p, JOB_MARK, None)
-        if job is None or use_main_prompt:
-            return None
-        answer: str | None = job.fields_now(p).get(self.name)
-        return answer
+        job = scoring_job(p)
+        return None if job is None or use_main_prompt else job.fields_now(p).get(self.name)
 
     def __repr__(self) -> str:
         return f"ScoreField({self.name!r})"
-
-
-def mark_in_grid(images: Iterable[Any]) -> None:
-    """Note that these images are in a grid: reForge asks for a grid's infotext as if it were an image's."""
-    for image in images:
-        if hasattr(image, SCORE_MARK):
-            setattr(image, GRID_MARK, True)
 
 
 def install(parameters: MutableMapping[str, Any], names: Iterable[str]) -> None:

@@ -7,18 +7,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from imagereward_ext.settings import Reading
-from imagereward_ext.webui.job import scoring
-from imagereward_ext.webui.job.arrangement import Entry, Taken
+from imagereward_ext.webui.job import gallery
+from imagereward_ext.webui.job.arrangement import ResultLists
 from imagereward_ext.webui.job.hires_for_passing import Tally, draft_then_hires
-from imagereward_ext.webui.job.score_fields import JOB_MARK
-from imagereward_ext.webui.job.scoring import PLAN_MARK, Plan, ScoredJob
-from imagereward_ext.webui.job.verdict import Candidate, floor, judge
+from imagereward_ext.webui.job.instructions import Instructions
+from imagereward_ext.webui.job.report import report
+from imagereward_ext.webui.job.scored_image import ScoredImage
+from imagereward_ext.webui.job.scoring_job import ScoringJob, scoring_job
+from imagereward_ext.webui.job.verdict import judge, passing_score
 from imagereward_ext.webui.options import ScoringRequest
-from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.service import Service, error_message
 
 
 def run(p: Any, reading: Reading[ScoringRequest], service: Service) -> Any:
-    """Run the host's job with a plan, or several jobs when that is what the plan needs."""
+    """Run the host's job as it is wanted, or several jobs where it takes more than one."""
     request = reading.values
     if getattr(p, "txt2img_upscale", False):  # the gallery's hires button wants one image, and no other
         request = replace(request, until=0, hires_for_passing=False)
@@ -29,7 +31,7 @@ def run(p: Any, reading: Reading[ScoringRequest], service: Service) -> Any:
     if request.hires_for_passing and not gated:
         problems += ("Hires fix only for images that pass does nothing where Hires. fix is off",)
     if not request.until and not gated:
-        setattr(p, PLAN_MARK, Plan(request, problems))
+        Instructions(request, problems).give_to(p)
         return service.host.generate(p)
     return _Several(p, request, problems, gated, service).run()
 
@@ -43,14 +45,21 @@ class _Several:
     problems: tuple[str, ...]
     gated: bool
     service: Service
-    entries: list[Entry] = field(default_factory=list)
-    settled: list[Candidate] = field(default_factory=list)
+    images: list[ScoredImage] = field(default_factory=list)
+    settled: list[ScoredImage] = field(default_factory=list)
     """Rejected images that are dealt with already, so that a long run does not hold them all."""
     first_result: Any = None
-    first_job: Any = None
-    job: ScoredJob | None = None
+    first_ran: Any = None
+    """The host's processing object of the first result; its scoring stands for that of all others."""
     notes: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(passing_score(self.request))
+
+    @property
+    def job(self) -> ScoringJob | None:
+        """The scoring of all jobs; None when the always-on script is switched off in the host's settings."""
+        return scoring_job(self.first_ran)
 
     def run(self) -> Any:
         """Try until enough images pass, the cap is reached, or the user stops."""
@@ -65,60 +74,60 @@ class _Several:
             except Exception as error:
                 if self.first_result is None:
                     raise
-                self.notes.append(f"a later try failed: {plain(error)}")  # what is made already is kept
+                self.notes.append(
+                    f"a later try failed: {error_message(error)}"
+                )  # what is made already is kept
                 break
             number += 1
-            if self.job is None or self._passed() >= self.request.until or self._hopeless():
+            job = self.job
+            if job is None or self._passed() >= self.request.until or self._hopeless():
                 break
-            self._settle_rejected()
+            self._settle_rejected(job)
         return self._conclude(number)
 
     def _attempt(self, offset: int) -> int:
-        job = self._copy_with_seeds(offset)
-        plan = Plan(self.request, self.problems, collected=[], notes=self.notes)
-        setattr(job, PLAN_MARK, plan)
+        p = self._copy_with_seeds(offset)
+        instructions = Instructions(self.request, self.problems, collects=True, notes=self.notes)
+        instructions.give_to(p)
         if self.gated:
-            result, ran = draft_then_hires(job, plan, self.tally, self.service)
+            result, ran = draft_then_hires(p, instructions, self.tally, self.service)
         else:
-            result, ran = self.service.host.generate(job), job
+            result, ran = self.service.host.generate(p), p
         if self.first_result is None:
-            self.first_result, self.first_job = result, ran
-        self.entries += plan.collected or []
-        self.job = scoring.later(self.job, getattr(job, JOB_MARK, None))
-        return len(job.all_prompts or [])
+            self.first_result, self.first_ran = result, ran
+        elif self.job is not None:
+            self.job.speak_for(scoring_job(ran))
+        self.images += instructions.collected
+        return len(p.all_prompts or [])
 
     def _copy_with_seeds(self, offset: int) -> Any:
         """Copy the job so that its seeds (with variation, its variation seeds) continue the sequence."""
-        job = copy(self.p)
-        job.styles = list(job.styles)
-        job.extra_generation_params = dict(job.extra_generation_params)
-        if job.subseed_strength == 0:
-            job.seed = _advanced(job.seed, offset)
-        job.subseed = _advanced(job.subseed, offset)
-        return job
+        p = copy(self.p)
+        p.styles = list(p.styles)
+        p.extra_generation_params = dict(p.extra_generation_params)
+        if p.subseed_strength == 0:
+            p.seed = _advanced(p.seed, offset)
+        p.subseed = _advanced(p.subseed, offset)
+        return p
 
     def _passed(self) -> int:
-        return judge(scoring.candidates(self.entries), replace(self.request, keep_best=0)).passed
+        return judge(self.images, replace(self.request, keep_best=0)).passed
 
     def _hopeless(self) -> bool:
         """Whether nothing gets a score, for another reason than Skip."""
-        unscored = bool(self.entries) and all(entry.score is None for entry in self.entries)
+        unscored = bool(self.images) and all(image.score is None for image in self.images)
         return unscored and not (self.job is not None and self.job.cut_short)
 
-    def _settle_rejected(self) -> None:
+    def _settle_rejected(self, job: ScoringJob) -> None:
         """Put aside what is below the limit, except the best so far, which may be all there is to keep."""
-        scored = [entry for entry in self.entries if entry.score is not None]
-        best = max(scored, key=lambda entry: entry.score or 0.0, default=None)
-        for entry in scored:
-            if (
-                entry is not best
-                and entry.score is not None
-                and entry.score < floor(self.request)
-                and self.job
-            ):
-                scoring.put_aside(entry, self.job, self.service)
-                self.settled.append(Candidate(entry.score, entry.prompt))
-                self.entries.remove(entry)
+        scored = [image for image in self.images if image.score is not None]
+        best = max(scored, key=lambda image: image.score or 0.0, default=None)
+        for image in scored:
+            if image is not best and (image.score or 0.0) < passing_score(self.request):
+                gallery.put_aside(image, job)
+                image.let_go()
+                self.settled.append(image)
+                self.images.remove(image)
 
     def _announce(self, number: int, tries: int) -> None:
         host, p = self.service.host, self.p
@@ -131,33 +140,26 @@ class _Several:
 
     def _conclude(self, tries: int) -> Any:
         job, result = self.job, self.first_result
-        if job is None:  # the always-on script was switched off in the host's settings
+        if job is None:
             return result
-        # Settled ones come last: they are in no list any more, only in the count.
-        verdict = judge([*scoring.candidates(self.entries), *self.settled], self.request)
+        verdict = judge([*self.images, *self.settled], self.request)
         job.note(str(self.tally))
         job.note(verdict.message)
         if verdict.passed < self.request.until:
-            made = f"{tries} tries" if tries > 1 else "one try"
-            wanted = f"{verdict.passed} of the {self.request.until} wanted"
-            if self.service.host.stopped():
-                job.note(f"you stopped it after {made}: {wanted}")
-            elif self._hopeless():
-                job.note(f"stopped after {made}, as without a score nothing can pass: {wanted}")
-            else:
-                cap = " (the cap)" if tries == self.request.tries else ""
-                job.note(f"stopped after {made}{cap}: {wanted}")
-        lists = scoring.lists_of(result)
-        mine = range(len(self.entries))
-        own = replace(
-            verdict,
-            shown=tuple(index for index in verdict.shown if index in mine),
-            rejected=tuple(index for index in verdict.rejected if index in mine),
-        )
-        # The grid takes its file name and parameters from a job that has been run: the original never was.
-        scoring.arrange(self.first_job, result, Taken(self.entries, []), lists, own, job, self.service)
-        scoring.report(self.first_job, result, job, self.service)
+            job.note(self._why_so_few(verdict.passed, tries))
+        gallery.arrange(job, result, ResultLists.read(result), verdict, [])
+        report(job, result, self.images)
         return result
+
+    def _why_so_few(self, passed: int, tries: int) -> str:
+        made = f"{tries} tries" if tries > 1 else "one try"
+        wanted = f"{passed} of the {self.request.until} wanted"
+        if self.service.host.stopped():
+            return f"you stopped it after {made}: {wanted}"
+        if self._hopeless():
+            return f"stopped after {made}, as without a score nothing can pass: {wanted}"
+        cap = " (the cap)" if tries == self.request.tries else ""
+        return f"stopped after {made}{cap}: {wanted}"
 
 
 def _advanced(seed: Any, offset: int) -> Any:

@@ -7,62 +7,58 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imagereward_ext import selection
+from imagereward_ext.webui.job.scored_image import ScoredImage
 from imagereward_ext.webui.options import PER_PROMPT, ScoringRequest
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One finished image; `score` is None when it could not or must not be scored."""
-
-    score: float | None
-    prompt: str = ""
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """Indices of candidates: those to show, in that order, and those to put aside."""
+    """The images to show, in that order, and those to put aside."""
 
-    shown: tuple[int, ...]
-    rejected: tuple[int, ...]
+    shown: tuple[ScoredImage, ...]
+    rejected: tuple[ScoredImage, ...]
     passed: int
     """How many reached the limit (all that are scored, without one)."""
     message: str
 
 
-def floor(request: ScoringRequest) -> float:
+def passing_score(request: ScoringRequest) -> float:
     """Return the score from which an image passes: without a filter every one does."""
     return request.limit if request.filter_low else -math.inf
 
 
-def judge(candidates: Sequence[Candidate], request: ScoringRequest) -> Verdict:
+def judge(images: Sequence[ScoredImage], request: ScoringRequest) -> Verdict:
     """Apply limit, best k and sorting. An image without a score is never rejected: nobody judged it."""
-    values = [candidate.score for candidate in candidates]
+    values = [image.score for image in images]
     scores = {index: score for index, score in enumerate(values) if score is not None}
-    passing = selection.passing(values, floor(request))
-    staying = _best(passing, candidates, request)
+    passing = selection.passing(values, passing_score(request))
+    staying = _best(passing, images, request)
     rescued = not staying and request.keep_one and bool(scores)
     if rescued:
         staying = selection.best(values, 1)
-    gone = set(scores) - set(staying)
-    shown = [index for index in range(len(candidates)) if index not in gone]
+    rejected = set(scores) - set(staying)
+    order: Sequence[int] = range(len(images))
     if request.sort:
-        shown = [index for index in selection.ranked(values) if index in shown]
-        shown += [index for index in range(len(candidates)) if index not in scores]
-    message = _message(scores, len(candidates), len(passing), len(staying), rescued, request)
-    return Verdict(tuple(shown), tuple(sorted(gone)), len(passing), message)
+        order = [*selection.ranked(values), *(index for index in order if index not in scores)]
+    return Verdict(
+        shown=tuple(images[index] for index in order if index not in rejected),
+        rejected=tuple(images[index] for index in sorted(rejected)),
+        passed=len(passing),
+        message=_message(scores, len(images), len(passing), len(staying), rescued, request),
+    )
 
 
-def _best(passing: list[int], candidates: Sequence[Candidate], request: ScoringRequest) -> list[int]:
+def _best(passing: list[int], images: Sequence[ScoredImage], request: ScoringRequest) -> list[int]:
     if request.keep_best == 0:
         return passing
     groups: dict[str, list[int]] = {}
     for index in passing:
-        group = candidates[index].prompt if request.keep_best_of == PER_PROMPT else ""
+        group = images[index].prompt if request.keep_best_of == PER_PROMPT else ""
         groups.setdefault(group, []).append(index)
     staying = []
-    for group_ in groups.values():
-        best = selection.best([candidates[index].score for index in group_], request.keep_best)
-        staying += [group_[place] for place in best]
+    for indices in groups.values():
+        best = selection.best([images[index].score for index in indices], request.keep_best)
+        staying += [indices[place] for place in best]
     return staying
 
 

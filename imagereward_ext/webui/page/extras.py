@@ -10,10 +10,9 @@ from modules import scripts_postprocessing
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
-from imagereward_ext.webui.job.saved_files import EXTRAS_MARK, NOTE, NOTE_MARK
-from imagereward_ext.webui.job.score_fields import SCORE_MARK
+from imagereward_ext.webui.job.saved_files import NOTE, ExtrasScore
 from imagereward_ext.webui.page import panels
-from imagereward_ext.webui.service import log, plain, service
+from imagereward_ext.webui.service import error_message, log, service
 
 _TEXT_MARK = "_imagereward_text"
 
@@ -49,17 +48,16 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
             _tell(pp, "not scored: the image holds no prompt")
             return
         try:
-            (scored,) = service().score_apart([pp.image], [prompt], arguments.get("scorer") or "")
+            (mark,) = service().score_apart([pp.image], [prompt], arguments.get("scorer") or "")
         except Exception as error:
-            _tell(pp, f"not scored: {plain(error)}")
+            _tell(pp, f"not scored: {error_message(error)}")
             return
-        if scored is None:
+        if mark is None:
             _tell(pp, "not scored: the scorer gave no number")
             return
-        mark = replace(scored.mark(settings), prompt=None if prompt == own else prompt)
-        service().history(scored.label, scored.digest).add(scored.score)
-        setattr(pp.image, SCORE_MARK, scored.score)
-        setattr(pp.image, EXTRAS_MARK, (mark, prompt, settings.decimals))
+        service().history(mark.label, mark.digest).add(mark.value)
+        written = replace(mark, prompt=None if prompt == own else prompt)
+        ExtrasScore(written, prompt, settings.decimals).leave_on(pp.image)
         # A line of its own, which in a JPEG is all that the host writes: it counts only with its third pair.
         pp.info.update(replace(mark, prompt=prompt).fields(settings.decimals))
 
@@ -67,4 +65,4 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
 def _tell(pp: Any, sentence: str) -> None:
     log.warning(sentence)
     pp.info[NOTE] = sentence
-    setattr(pp.image, NOTE_MARK, sentence)
+    ExtrasScore(reason=sentence).leave_on(pp.image)

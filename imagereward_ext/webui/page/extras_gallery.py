@@ -9,8 +9,9 @@ from typing import Any
 import gradio as gr
 
 from imagereward_ext.metadata.score_mark import find_marks
+from imagereward_ext.webui.job.report import ANSWER
 from imagereward_ext.webui.page.widgets import javascript
-from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.service import Service, error_message
 
 GALLERY = "extras_gallery"
 
@@ -32,12 +33,10 @@ def add_to(gallery: Any, opened: Callable[[Any], Any], service: Service) -> None
 
 def scores_in(items: Sequence[Any], opened: Callable[[Any], Any], service: Service) -> str:
     """Tell the scores of one scorer, in the words of a job's generation info; "" when there are none."""
-    from imagereward_ext.webui.job.scoring import ANSWER  # what only a job needs does not delay the start
-
     try:
         marks = [find_marks(service.host.text_of(opened(item))) for item in items]
     except Exception as error:
-        plain(error)  # to the log: the images are there all the same
+        error_message(error)  # to the log: the images are there all the same
         return ""
     labels = [mark.label for found in marks for mark in found]
     if not labels:

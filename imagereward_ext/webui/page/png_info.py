@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded
-from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.service import Service, error_message
 
 PICTURE, TEXT = "pnginfo_image", "pnginfo_generation_info"
 ELEMENTS = (PICTURE, TEXT)
@@ -70,14 +71,14 @@ def score_now(image: Any, service: Service) -> str:
         return _shown("This image holds no prompt. The Extras tab scores it for one that you type there.")
     try:
         with service.host.queue():
-            (scored,) = service.score_apart([image], [prompt])
+            (mark,) = service.score_apart([image], [prompt])
     except Exception as error:
-        return _shown(f"Not scored: {plain(error)}")
-    if scored is None:
+        return _shown(f"Not scored: {error_message(error)}")
+    if mark is None:
         return _shown("Not scored: the scorer gave no number for this image.")
-    place = service.history(scored.label, scored.digest).percentile(scored.score)
+    place = service.history(mark.label, mark.digest).percentile(mark.value)
     among = "" if place is None else f" It is better than {place:.0%} of your own images."
-    return _shown(_sentence(scored.mark(settings), settings.decimals) + among)
+    return _shown(_sentence(replace(mark, prompt=settings.text or None), settings.decimals) + among)
 
 
 def _sentence(mark: ScoreMark, decimals: int) -> str:

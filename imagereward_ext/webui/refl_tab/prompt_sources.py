@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagereward_ext.errors import ImageRewardError, UsageError
 from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS
+from imagereward_ext.images import SUFFIXES
 from imagereward_ext.metadata import records
 from imagereward_ext.wording import counted
 
@@ -21,7 +22,6 @@ FEWEST_TO_SHARE = 30
 """From so many different prompts on, some are kept from the training: fewer are needed for it whole."""
 MOST_IMAGES_READ = 2000
 """Newest first: a folder of years would take minutes to read."""
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +112,7 @@ def hold_out(prompts: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _IMAGES and not path.name.startswith("grid-")
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith("grid-")
 
 
 def _changed(path: Path) -> int:

@@ -18,7 +18,7 @@ from imagereward_ext.settings import openapi
 from imagereward_ext.webui.api.routes import PREFIX as WHOLE_PREFIX
 from imagereward_ext.webui.api.routes import credential_check
 from imagereward_ext.webui.refl_tab.training import TrainingService
-from imagereward_ext.webui.service import Service, plain
+from imagereward_ext.webui.service import Service, error_message
 
 PREFIX = f"{WHOLE_PREFIX}/train"
 TOKEN_HEADER = "x-imagereward-token"
@@ -190,7 +190,7 @@ def _answer(work: Callable[[], Any], training: TrainingService) -> Any:
     except ImageRewardError as error:
         raise HTTPException(422, training.privacy.shown(str(error))) from error
     except Exception as error:
-        raise HTTPException(500, training.privacy.shown(plain(error))) from error
+        raise HTTPException(500, training.privacy.shown(error_message(error))) from error
 
 
 def _from_the_tab(request: Request, training: TrainingService) -> bool:

@@ -24,7 +24,8 @@ from imagereward_ext.webui.refl_tab.planning import make_plan, training_device
 from imagereward_ext.webui.refl_tab.privacy import Privacy
 from imagereward_ext.webui.refl_tab.request import TrainingRequest, check_run_name, parse
 from imagereward_ext.webui.refl_tab.views import Views
-from imagereward_ext.webui.service import Service, plain, service
+from imagereward_ext.webui.service import Service, service
+from imagereward_ext.webui.service import error_message as whole_message
 
 PROMPTS, HELD_OUT = "prompts.json", "held-out.json"
 """The files of a run's folder with the prompts it is trained on, and those it never sees."""
@@ -146,5 +147,5 @@ def training_service() -> TrainingService:
 
 def error_message(error: Exception) -> str:
     """Say an error to the person at the tab, without folders where others may read it."""
-    text = plain(error)
+    text = whole_message(error)
     return training_service().privacy.shown(text) if isinstance(error, ImageRewardError) else text

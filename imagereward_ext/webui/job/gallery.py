@@ -1,0 +1,71 @@
+"""What a verdict does to a finished job: rejected files are put aside, the grid is drawn again, the rest is shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.hosts import Sample
+from imagereward_ext.webui.job import rejected_files
+from imagereward_ext.webui.job.arrangement import Arrangement, ResultLists, put_together
+from imagereward_ext.webui.job.scored_image import ScoredImage, saved_as
+from imagereward_ext.webui.job.scoring_job import ScoringJob
+from imagereward_ext.webui.job.verdict import Verdict
+from imagereward_ext.webui.options import DISCARD, TO_FOLDER
+from imagereward_ext.webui.service import error_message
+
+
+def arrange(job: ScoringJob, processed: Any, lists: ResultLists, verdict: Verdict, others: list[Any]) -> None:
+    """Put rejected files aside, draw the grid again and hand the host what is left.
+
+    `lists` are those of the host's result; `others` are its images of other extensions.
+    """
+    moved = [put_aside(image, job) for image in verdict.rejected if image.image is not None]
+    if not verdict.shown and moved and all(moved):  # an empty gallery leaves one wondering
+        job.note(f"the files are in the folder {job.settings.rejected_folder or rejected_files.BESIDE}")
+    left = Arrangement(list(verdict.shown), others)
+    grid, text = _draw_grid(job, left.images)
+    put_together(left, lists, grid, text).write(processed, text)
+
+
+def put_aside(rejected: ScoredImage, job: ScoringJob) -> bool:
+    """Move or delete the files of a rejected image and its masks; a failure leaves them there and says so.
+
+    Return whether the image's file is in the rejected folder now.
+    """
+    try:
+        for image in (rejected.image, *rejected.companions):
+            _put_file_aside(image, job)
+    except ImageRewardError as error:
+        job.note(str(error))
+        return False
+    return job.request.rejected == TO_FOLDER and rejected.file is not None
+
+
+def _put_file_aside(image: Any, job: ScoringJob) -> None:
+    saved = saved_as(image)
+    if saved is None:
+        return
+    if job.request.rejected == TO_FOLDER:
+        folder = rejected_files.folder_for(saved, job.settings.rejected_folder)
+        image.already_saved_as = str(rejected_files.move(saved, folder))
+    elif job.request.rejected == DISCARD:
+        rejected_files.discard(saved)
+        del image.already_saved_as
+
+
+def _draw_grid(job: ScoringJob, images: list[ScoredImage]) -> tuple[Any | None, str]:
+    """Draw and save the grid of what is left; return it if the gallery shows grids. A full disk costs no image."""
+    host, p = job.service.host, job.p
+    try:
+        text = host.grid_infotext(p)
+        grid = host.grid_of([image.image for image in images], p)
+        if grid is None:
+            return None, text
+        if host.option("enable_pnginfo", True):
+            grid.info["parameters"] = text
+        host.save_grid(grid, p, Sample(grid, text, images[0].prompt, images[0].seed))
+    except Exception as error:
+        job.note(f"no grid: {error_message(error)}")
+        return None, ""
+    return (grid if host.shows_grid() else None), text
