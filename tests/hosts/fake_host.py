@@ -85,7 +85,7 @@ class FakeHost(Host):
 
     def text_of(self, image: Any) -> str:
         block = image.info.get("exif", b"").removeprefix(exif.PREFIX)
-        return image.info.get("parameters") or (exif.user_comment(block) if block else "")
+        return image.info.get("parameters") or (exif.user_comment(block).text if block else "")
 
     def font(self, size: int) -> Any:
         return ImageFont.load_default()
