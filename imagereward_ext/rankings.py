@@ -141,7 +141,9 @@ def _fault(path: Path) -> str | None:
 
 
 def _read_folder(folder: Path, images: Path | None) -> list[RankedPrompt]:
-    parts = sorted(part for part in folder.rglob("*.json") if part.stem == part.parent.name)
+    parts = sorted(
+        part for part in folder.rglob("*.json") if part.stem == part.parent.name and part.is_file()
+    )
     tables = sorted(folder.glob("*.csv"))
     if parts:
         return [prompt for part in parts for prompt in _read_file(part, images)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -16,20 +17,20 @@ _WINDOWS_OPEN_FILE_RETRIES = 10
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, keep_times: bool = False) -> Iterator[Path]:
     """Yield a path beside `target` to write to; it takes the target's place only when the block ends well.
 
     After an error (a full disk, Ctrl-C, a crash of the writer) the target is what it was and no half file is
-    left. An existing target's permissions are kept; a link is followed, so that what it points to is replaced.
+    left. An existing target's owner, permissions and extended attributes are kept, and its times if that is asked
+    for; a link is followed, so that what it points to is replaced.
     """
     target = Path(os.path.realpath(target))
-    # Only a piece of the name: one that is as long as a file system allows must not grow.
-    part = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    part = part_beside(target)
     try:
         yield part
+        flush_to_disk(part)
         if target.exists():
-            shutil.copymode(target, part)
-        _flush_to_disk(part)
+            take_attributes(target, part, times=keep_times)
         replace(part, target)
     finally:
         with suppress(FileNotFoundError):
@@ -47,14 +48,38 @@ def write_text(target: Path, content: str) -> None:
     write_bytes(target, content.encode("utf-8"))
 
 
+def part_beside(target: Path) -> Path:
+    """Name a file that grows in a folder before it gets its name."""
+    # Only a piece of the name: one that is as long as a file system allows must not grow.
+    return target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+
+
+def take_attributes(source: Path, target: Path, *, times: bool = True) -> None:
+    """Give a file the owner, the permissions, the extended attributes and the times of another."""
+    status = source.stat()
+    if hasattr(os, "chown"):
+        with suppress(OSError):  # only root may give files away; others keep their own
+            os.chown(target, status.st_uid, status.st_gid)
+    shutil.copystat(source, target)
+    if not times:
+        os.utime(target)
+
+
 def is_pipe_or_device(path: Path) -> bool:
     """Tell whether opening a path could wait for ever, or never come to an end."""
     mode = path.stat().st_mode
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def refuse_pipe(path: Path) -> None:
+    """Raise an :class:`OSError` for what `is_pipe_or_device`."""
+    if is_pipe_or_device(path):
+        raise OSError(errno.EINVAL, "it is no file, but a pipe or a device", str(path))
+
+
 def file_digest(path: Path) -> str:
     """Identify a file by its content: 64 hexadecimal digits."""
+    refuse_pipe(path)
     total = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -62,9 +87,22 @@ def file_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system lets folders be opened."""
+    if os.name == "nt":
+        return
+    with suppress(OSError):  # some network disks know no such thing
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def replace(source: Path, target: Path) -> None:

@@ -13,7 +13,10 @@ from tests import house
 from tests.house import PACKAGE, ROOT, room_of
 
 # A room may import the rooms listed for it, and nothing else of ours.
-_FILES = {"errors", "wording", "storage", "images", "metadata", "selection", "rankings", "settings", "memory"}
+_FILES = {
+    *("errors", "wording", "storage", "images", "relocation", "metadata", "selection", "rankings"),
+    *("settings", "memory"),
+}
 _MODELS = _FILES | {"compute", "scorers", "weights", "residency"}
 _TRAINED = _MODELS | {"diffusion"}
 _USE_CASES = _TRAINED | {"training", "refl", "reward_training", "evaluation"}
@@ -23,6 +26,7 @@ ALLOWED = {
     "settings": {"errors"},
     "storage": set(),
     "images": _FILES,
+    "relocation": {"errors", "storage", "images"},
     "metadata": _FILES,
     "selection": _FILES,
     "rankings": _FILES,

@@ -13,11 +13,11 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from imagereward_ext import __version__
 from imagereward_ext.cli.exit_codes import ALL_GOOD, BAD_USAGE, SOME_FAILED, STOPPED
-from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.messages import OutputError, say, show
 from imagereward_ext.cli.stopping import Stopped
 from imagereward_ext.errors import ImageRewardError, UsageError
 from imagereward_ext.memory import LARGE_PAGES
@@ -43,24 +43,49 @@ class CommandModule(Protocol):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
+    """Run one command; return its exit code. What we raise on purpose is one line, not a traceback."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     _make_output_safe()
     os.environ.update({**LARGE_PAGES, **os.environ})
+    try:
+        return _run(arguments)
+    except UsageError as error:
+        say(f"error: {error}")
+        return BAD_USAGE
+    except OutputError as error:
+        say(f"error: {error}")
+        _give_up_output()
+        return SOME_FAILED
+    except ImageRewardError as error:
+        say(f"error: {error}")
+        return SOME_FAILED
+    except Stopped as stopped:
+        say(f"stopped: {stopped}")
+        return STOPPED
+    except KeyboardInterrupt:
+        say("stopped")
+        return STOPPED
+    except BrokenPipeError:  # whoever read our output has seen enough (`… | head`)
+        _give_up_output()
+        return ALL_GOOD
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments:
         print(_overview(), file=sys.stderr)
         return BAD_USAGE
     name, *rest = arguments
     if name in ("-h", "--help", "help"):
-        print(_overview())
+        show(*_overview().split("\n"))
         return ALL_GOOD
     if name == "--version":
-        print(__version__)
+        show(__version__)
         return ALL_GOOD
     if name not in COMMANDS:
         say(f"error: there is no command {name!r}{_similar(name)}; the commands are {', '.join(COMMANDS)}")
         return BAD_USAGE
-    return _guarded(load_command(name), parse(name, rest))
+    command = load_command(name)
+    return command.run(parse(name, rest))
 
 
 def load_command(name: str) -> CommandModule:
@@ -87,27 +112,14 @@ class _Parser(argparse.ArgumentParser):
         say(f"error: {message} ({self.prog} --help shows all options)")
         sys.exit(BAD_USAGE)
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help like every other result."""
+        show(*self.format_help().rstrip("\n").split("\n"))
 
-def _guarded(command: CommandModule, arguments: argparse.Namespace) -> int:
-    """Run a command; what we raise on purpose is one line, not a traceback."""
-    try:
-        return command.run(arguments)
-    except UsageError as error:
-        say(f"error: {error}")
-        return BAD_USAGE
-    except ImageRewardError as error:
-        say(f"error: {error}")
-        return SOME_FAILED
-    except Stopped as stopped:
-        say(f"stopped: {stopped}")
-        return STOPPED
-    except KeyboardInterrupt:
-        say("stopped")
-        return STOPPED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`… | head`); Python must not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ALL_GOOD
+
+def _give_up_output() -> None:
+    """Keep Python from complaining at its end about output that nobody takes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:
@@ -135,6 +147,9 @@ def _similar(name: str) -> str:
 
 def _make_output_safe() -> None:
     """Keep a name or prompt that the terminal's encoding lacks from ending the program."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the shell closed it (`>&-`)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
     for stream in (sys.stdout, sys.stderr):
         # A stream that is not a text file of the system (a test's, a host's) can take anything.
         with contextlib.suppress(AttributeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD
-from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.messages import say, show
 from imagereward_ext.cli.scorer_options import add_weights_options, positive
 from imagereward_ext.weights.catalogue import DEFAULT
 
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from imagereward_ext.evaluation.comparison import compare
 
     report, page = compare(request_of(arguments), say, progress=_Bar())
-    print(report.text())
+    show(*report.text().split("\n"))
     say(f"Wrote {page}")
     return ALL_GOOD
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD
-from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.messages import say, show
 from imagereward_ext.cli.progress import progress_bar
 from imagereward_ext.cli.scorer_options import (
     add_weights_options,
@@ -145,7 +145,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         say(f"Left out {counted(without_prompt, 'image')} without a prompt (give one with --prompt)")
     scorers = _open(arguments, names)
     scores = _score(arguments, items, scorers)
-    print(calibrate.measures_table(calibrate.measure(scores)).text())
+    show(*calibrate.measures_table(calibrate.measure(scores)).text().split("\n"))
     if any(weight is not None for weight in weights):
         if arguments.output is None:
             raise UsageError("weights make a mix: name its folder with --output")
@@ -215,7 +215,7 @@ def _cache(arguments: argparse.Namespace) -> Path:
 
 
 def _finish(report: Report, arguments: argparse.Namespace) -> int:
-    print(report.text())
+    show(*report.text().split("\n"))
     say(f"Wrote {report.write((arguments.output or _DEFAULT_OUTPUT).expanduser())}")
     return ALL_GOOD
 

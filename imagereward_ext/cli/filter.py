@@ -7,14 +7,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagereward_ext.cli import relocation
+from imagereward_ext import relocation
 from imagereward_ext.cli.exit_codes import ALL_GOOD, SOME_FAILED
 from imagereward_ext.cli.image_options import add_image_options, add_scoring_options, chosen_images
 from imagereward_ext.cli.messages import say
 from imagereward_ext.cli.output import Results, add_output_options
 from imagereward_ext.cli.scorer_options import add_scorer_options, positive
 from imagereward_ext.cli.scoring import COLUMNS, Outcome, Request, failures, score_files
-from imagereward_ext.cli.stopping import reporting_stops
+from imagereward_ext.cli.stopping import reporting_stops, uninterrupted
 from imagereward_ext.errors import ImageError, UsageError
 from imagereward_ext.metadata.score_mark import rounded
 from imagereward_ext.selection import kept
@@ -73,12 +73,14 @@ def run(options: argparse.Namespace) -> int:
         reporting_stops(lambda: f"{done:,} of {counted(len(outcomes), 'image')} sorted, all files are whole"),
     ):
         for position, outcome in enumerate(outcomes):
-            verdict = _verdict(options, outcome, position in chosen)
+            with uninterrupted():
+                verdict = _verdict(options, outcome, position in chosen)
+                done += 1
             failed += bool(verdict.error and not outcome.error)
             results.add(
-                {**outcome.record(request.scorer), **verdict.record()}, verdict.line(outcome, options.dry_run)
+                {**outcome.record(request.scorer), **verdict.record()},
+                *verdict.lines(outcome, options.dry_run),
             )
-            done += 1
     return SOME_FAILED if failed else ALL_GOOD
 
 
@@ -109,17 +111,17 @@ class _Verdict:
         record |= {key: str(place) for key in ("moved_to", "copied_to") if (place := getattr(self, key))}
         return record | ({"error": self.error} if self.error else {})
 
-    def line(self, outcome: Outcome, is_dry_run: bool) -> str:
+    def lines(self, outcome: Outcome, is_dry_run: bool) -> list[str]:
         """Say it in one line, nothing for what has no score."""
         if outcome.score is None:
-            return ""
+            return []
         words = f"{'keep' if self.is_kept else 'drop'}  {rounded(outcome.score):>8}  {outcome.path}"
         would = "would be " if is_dry_run else ""
         if self.moved_to:
             words += f"  ({would}moved to {self.moved_to})"
         if self.copied_to:
             words += f"  ({would}copied to {self.copied_to})"
-        return words
+        return [words]
 
 
 def _verdict(options: argparse.Namespace, outcome: Outcome, is_kept: bool) -> _Verdict:

@@ -30,6 +30,9 @@ def add_scoring_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--write", action="store_true", help="write each score into its image file")
     parser.add_argument(
+        "--keep-times", action="store_true", help="with --write, leave each file's time of change as it was"
+    )
+    parser.add_argument(
         "--only-unscored",
         action="store_true",
         help="take the score that a file already holds, if this scorer with these weights gave it for this text",

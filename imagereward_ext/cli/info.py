@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
                 values |= {
                     key: json.dumps(values[key], ensure_ascii=False) for key in ("scores", "parameters")
                 }
-            results.add(values, _block(record))
+            results.add(values, *_block(record))
     return SOME_FAILED if failed else ALL_GOOD
 
 
@@ -81,7 +81,7 @@ def _values(record: ImageRecord) -> dict[str, Any]:
     }
 
 
-def _block(record: ImageRecord) -> str:
+def _block(record: ImageRecord) -> list[str]:
     text = record.parsed
     lines = [str(record.path)]
     if record.flaw:
@@ -97,7 +97,7 @@ def _block(record: ImageRecord) -> str:
     lines += [f"  {_mark(mark)}" for mark in record.marks()] or ["  no score"]
     own = {key for mark in record.marks() for key in mark.fields()}
     lines += [f"  {key}: {value}" for key, value in text.fields.items() if key not in own]
-    return "\n".join(lines)
+    return lines
 
 
 def _lines(name: str, text: str, note: str = "") -> list[str]:

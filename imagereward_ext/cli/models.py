@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD, SOME_FAILED
-from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.messages import say, show
 from imagereward_ext.cli.output import Results, add_output_options
 from imagereward_ext.cli.scorer_options import add_weights_options
 from imagereward_ext.errors import WeightsError
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
             files = [
                 _File.of(file, options.weights_dir) for file in (entry.weights, *entry.companions.values())
             ]
-            results.add(_values(entry, files, options.output), "\n".join(_block(entry, files)))
+            results.add(_values(entry, files, options.output), *_block(entry, files))
         own = locate.model_folders(options.weights_dir)
         for name, folder in {**locate.demo_models(), **own}.items():
             try:
@@ -49,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
             else:
                 values = {"name": name, "label": label, "ready": True, "files": str(folder)}
                 whose = "your own" if name in own else "the demo's"
-                results.add(values, f"{name}\n  {whose}, stored as {label!r}: {folder}")
+                results.add(values, name, f"  {whose}, stored as {label!r}: {folder}")
     if options.output == "lines":
-        print("\n".join(_places(options.weights_dir)))
+        show(*_places(options.weights_dir))
     return SOME_FAILED if failed else ALL_GOOD
 
 
@@ -96,7 +96,8 @@ def _block(entry: Entry, files: list[_File]) -> Iterator[str]:
 
 def _places(folder: Path | None) -> Iterator[str]:
     places = locate.places(folder)
-    yield "\nWeights are looked for in these folders, then in the Hugging Face cache; a download goes to the first:"
+    yield ""
+    yield "Weights are looked for in these folders, then in the Hugging Face cache; a download goes to the first:"
     yield from (f"  {place}{'' if place.is_dir() else ' (not there yet)'}" for place in places)
     yield f"--weights-dir or {locate.HOME_VARIABLE} puts another one first."
 

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from imagereward_ext.cli.messages import OutputError, print_raw, show
+from imagereward_ext.wording import visible
+
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Declare --json and --csv."""
@@ -46,20 +49,20 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.kind == "json" and kind is not BrokenPipeError:
-            _print("]" if self._count else "[]")
+        if self.kind == "json" and not isinstance(error, (BrokenPipeError, OutputError)):
+            show("]" if self._count else "[]")
 
-    def add(self, record: Mapping[str, Any], line: str = "") -> None:
-        """Print one record, or for people its line if it has one."""
+    def add(self, record: Mapping[str, Any], *lines: str) -> None:
+        """Print one record, or for people its lines."""
         if self.kind == "json":
             # A prompt's letters stay letters where the output can carry them.
             plain = not (sys.stdout.encoding or "").lower().startswith("utf")
             text = json.dumps({key: record[key] for key in self.columns if key in record}, ensure_ascii=plain)
-            _print(("," if self._count else "[") + text)
+            show(("," if self._count else "[") + text)  # what is made visible reads the same as JSON
         elif self.kind == "csv":
             self._table().writerow({key: _cell(value) for key, value in record.items()})
-        elif line:
-            _print(line)
+        elif lines:
+            show(*lines)
         self._count += 1
 
     def _table(self) -> csv.DictWriter[str]:
@@ -74,15 +77,5 @@ class _Lines:
     """What the CSV writer writes to."""
 
     def write(self, text: str) -> None:
-        _print(text, end="")
-
-
-def _print(text: str, end: str = "\n") -> None:
-    """Print to standard output without tearing a progress bar on the same terminal."""
-    if sys.stdout.isatty():
-        from tqdm import tqdm
-
-        tqdm.write(text, file=sys.stdout, end=end)
-    else:
-        sys.stdout.write(text + end)
-        sys.stdout.flush()  # a reader at the other end of a pipe sees each result as soon as it is known
+        # CSV has no escapes: a program gets the texts as they are, and a person's terminal does not obey them.
+        print_raw("\n".join(map(visible, text.split("\n"))) if sys.stdout.isatty() else text)

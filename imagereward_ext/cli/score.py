@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
 
         def show(outcome: Outcome) -> None:
             outcomes.append(outcome)
-            line = "" if outcome.score is None else f"{rounded(outcome.score):>8}  {outcome.path}"
-            results.add(outcome.record(request.scorer), line)
+            lines = [] if outcome.score is None else [f"{rounded(outcome.score):>8}  {outcome.path}"]
+            results.add(outcome.record(request.scorer), *lines)
 
         score_files(request, found.paths, show)
     return SOME_FAILED if failures(outcomes, len(found.problems)) else ALL_GOOD

@@ -15,7 +15,7 @@ from imagereward_ext.cli.image_options import chosen_prompt
 from imagereward_ext.cli.messages import say, shorten
 from imagereward_ext.cli.progress import progress_bar
 from imagereward_ext.cli.scorer_options import load_chosen_scorer
-from imagereward_ext.cli.stopping import reporting_stops
+from imagereward_ext.cli.stopping import reporting_stops, uninterrupted
 from imagereward_ext.errors import ImageRewardError, MetadataError
 from imagereward_ext.images import open_image
 from imagereward_ext.metadata import records
@@ -76,12 +76,15 @@ class Request:
     """The text for all images; None takes each image's own."""
     write: bool = False
     only_unscored: bool = False
+    keep_times: bool = False
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> Request:
         """Load the scorer that the options name; a wrong text is told before that takes its time."""
         prompt = chosen_prompt(options)
-        return cls(load_chosen_scorer(options), prompt, options.write, options.only_unscored)
+        return cls(
+            load_chosen_scorer(options), prompt, options.write, options.only_unscored, options.keep_times
+        )
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,8 @@ def _finished(request: Request, item: _Ready, score: float | str) -> Outcome:
     own = outcome.prompt == item.record.prompt
     try:
         mark = ScoreMark(request.scorer.label, score, request.scorer.digest, None if own else outcome.prompt)
-        records.write_mark(path, mark)
+        with uninterrupted():
+            records.write_mark(path, mark, keep_times=request.keep_times)
     except ImageRewardError as error:
         return replace(outcome, error=str(error))
     return outcome

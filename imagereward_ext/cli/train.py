@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
-from imagereward_ext.cli.messages import say
+from imagereward_ext.cli.messages import say, show
 from imagereward_ext.cli.scorer_options import add_weights_options, chosen_spec
 from imagereward_ext.compute import Compute
 from imagereward_ext.errors import UsageError
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         from imagereward_ext.refl.plan import make_plan
 
         for line in make_plan(config, arguments.weights_dir).lines():
-            print(line)
+            show(line)
         return ALL_GOOD
     from imagereward_ext.refl.training import train
 
@@ -166,5 +166,5 @@ def _end(outcome: Any) -> int:
             if outcome.lora
             else "No LoRA was written: the base is the best state so far"
         )
-        print(f"{outcome.reason[:1].upper()}{outcome.reason[1:]}. {wrote}")
+        show(f"{outcome.reason[:1].upper()}{outcome.reason[1:]}. {wrote}")
     return STOPPED if outcome.ending == "asked" else ALL_GOOD

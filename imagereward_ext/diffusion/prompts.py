@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.storage import refuse_pipe
 from imagereward_ext.wording import counted
 
 LONGEST = 500  # words; the text encoders read about 60, so more is not a prompt but another kind of file
@@ -19,6 +20,7 @@ class PromptError(ImageRewardError):
 def read_prompts(path: Path, least: int = 1) -> list[str]:
     """Read a prompt file; doubles stay, since they may be meant."""
     try:
+        refuse_pipe(path)
         content = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise PromptError(f"{path} is not UTF-8 text: save it as UTF-8") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.report import Table
 from imagereward_ext.evaluation.scoring import CanScore, Item, Scores
-from imagereward_ext.images import SUFFIXES
+from imagereward_ext.images import find_images
 from imagereward_ext.metadata import records
 from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.scorers.mix import PartRecord
@@ -27,7 +27,7 @@ def own_images(folder: Path, prompt: str | None = None) -> tuple[list[Item], int
     """
     if not folder.is_dir():
         raise ImageRewardError(f"{folder} is no folder of images")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = find_images([folder], recursive=True).paths
     items, without_prompt = [], 0
     for path in paths:
         own = _own_prompt(path) or prompt

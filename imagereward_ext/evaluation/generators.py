@@ -17,6 +17,7 @@ from imagereward_ext.evaluation.report import Report, Table
 from imagereward_ext.evaluation.scoring import Item, Scores
 from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS, Interval, mean_interval, spearman
 from imagereward_ext.images import SUFFIXES
+from imagereward_ext.storage import refuse_pipe
 from imagereward_ext.wording import counted
 
 _FILE = re.compile(r"(?P<prompt>.+)_(?P<number>\d+)")
@@ -55,6 +56,7 @@ class Benchmark:
 def read_prompts(path: Path) -> dict[str, str]:
     """Read prompts by id from a JSON list of `{"id", "prompt"}`."""
     try:
+        refuse_pipe(path)
         records = json.loads(path.read_text(encoding="utf-8"))
         prompts = {str(record["id"]): str(record["prompt"]) for record in records}
     except OSError as error:

@@ -41,7 +41,7 @@ def read_texts(path: Path) -> Texts:
         raise MetadataError(f"{path}: {error.strerror or error}") from error
 
 
-def write_infotext(path: Path, text: str) -> None:
+def write_infotext(path: Path, text: str, *, keep_times: bool = False) -> None:
     """Put a text into an image file, in the place where the WebUI looks for it.
 
     The picture is not encoded again and everything else in the file stays. The file changes as a whole or not
@@ -52,7 +52,7 @@ def write_infotext(path: Path, text: str) -> None:
         _refuse_flawed(infotext.within_bounds(FoundText(text)))
         _refuse_read_only(path)
         # The file is closed before it is replaced: Windows replaces none that is open, not even by us.
-        with replacing(path) as part:
+        with replacing(path, keep_times=keep_times) as part:
             with path.open("rb") as file, part.open("wb") as target:
                 _refuse_flawed(_texts(file).infotext)
                 file.seek(0)

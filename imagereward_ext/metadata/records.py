@@ -60,7 +60,9 @@ def read(path: Path | str) -> ImageRecord:
     return ImageRecord(path, texts.format, texts.infotext.text, prompt, texts.infotext.flaw or flaw)
 
 
-def write_mark(path: Path | str, mark: ScoreMark, decimals: int = DECIMALS) -> None:
+def write_mark(
+    path: Path | str, mark: ScoreMark, decimals: int = DECIMALS, *, keep_times: bool = False
+) -> None:
     """Write a score into an image file, in place of an earlier one of the same label.
 
     A mark without a prompt says that the image's own prompt was scored.
@@ -72,4 +74,4 @@ def write_mark(path: Path | str, mark: ScoreMark, decimals: int = DECIMALS) -> N
     except MetadataError as error:
         raise MetadataError(f"{record.path}: {error}") from error
     if changed != record.infotext:
-        write_infotext(record.path, changed)
+        write_infotext(record.path, changed, keep_times=keep_times)

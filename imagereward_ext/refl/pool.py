@@ -20,7 +20,7 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.prompts import PromptError
 from imagereward_ext.images import SUFFIXES
 from imagereward_ext.refl.losses import reward_as_weight
-from imagereward_ext.storage import write_bytes
+from imagereward_ext.storage import refuse_pipe, write_bytes
 from imagereward_ext.training.states import writing
 
 
@@ -114,6 +114,7 @@ def pixels_of(path: Path, width: int, height: int) -> Tensor:
     import numpy as np
 
     try:
+        refuse_pipe(path)
         with Image.open(path) as image:
             fitted = ImageOps.fit(
                 ImageOps.exif_transpose(image).convert("RGB"), (width, height), Image.Resampling.LANCZOS

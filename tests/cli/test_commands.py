@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagereward_ext import __version__, cli
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, save
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -99,6 +100,65 @@ def test_a_reader_that_has_seen_enough_is_no_error(gallery: Path) -> None:
     result = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("[{")
     assert result.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize(
+    "arguments",
+    [["info", "{image}"], ["info", "{image}", "--csv"], ["models"], ["--help"], ["info", "--help"]],
+)
+def test_an_output_that_takes_nothing_is_one_line_and_code_1(gallery: Path, arguments: list[str]) -> None:
+    arguments = [argument.format(image=gallery / "0.png") for argument in arguments]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "imagereward_ext", *arguments],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.stderr == "error: the results cannot be written (No space left on device)\n"
+    assert result.returncode == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    "name", ["argparse", "imagereward_ext.cli.stopping", "imagereward_ext.cli.info", "PIL.Image"]
+)
+def test_ctrl_c_is_one_line_and_code_130_at_any_import(gallery: Path, name: str, times: int) -> None:
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {name!r}:\n"
+        f"            for _ in range({times}): os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"sys.argv = ['imagereward_ext', 'info', {str(gallery)!r}]\n"
+        "runpy.run_module('imagereward_ext', run_name='__main__')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (130, "stopped\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--csv"]])
+def test_nothing_that_a_file_says_reaches_the_terminal_as_a_command(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    hostile = "a\x1b[2J\x9b31m\u202etxt.exe\u2028 fox"
+    save(tmp_path / f"{hostile}.png", prompt=hostile)
+    (tmp_path / "b\nerror: no.png").write_bytes(b"")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    result = command("info", tmp_path, *options)
+    said = result.out + result.err
+    assert not {"\x1b", "\x9b", "\u202e", "\u2028"} & set(said)
+    assert "a\\u001b[2J\\u009b31m\\u202etxt.exe\\u2028 fox" in said
+    assert len(result.err.splitlines()) == 1
+    if options == ["--json"]:
+        assert {record.get("prompt") for record in json.loads(result.out)} == {None, f"{hostile} 0"}
 
 
 def test_names_that_the_terminal_cannot_show_do_not_end_the_program(gallery: Path) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imagereward_ext.cli import relocation
-from imagereward_ext.errors import ImageError
 from tests.cli.conftest import Command, save
 
 
@@ -114,105 +113,69 @@ def test_all_may_be_dropped_and_what_has_no_score_stays(
 def test_a_move_that_fails_is_listed_and_the_rest_goes_on(
     scoring: Command, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace = Path.replace
+    link = os.link
 
-    def refusing(self: Path, target: Path) -> Path:
-        if self.name == "3.png":
+    def refusing(source: Path, target: Path, **options: Any) -> None:
+        if source.name == "3.png":
             raise PermissionError(errno.EACCES, "Permission denied")
-        return replace(self, target)
+        link(source, target, **options)
 
-    monkeypatch.setattr(Path, "replace", refusing)
+    monkeypatch.setattr(os, "link", refusing)
     result = scoring("filter", gallery, "--limit", 99, "--move-to", tmp_path / "away", "--json")
     assert result.code == 1
     assert result.errors == [
-        f"error: {gallery / '3.png'}: could not be brought to {tmp_path / 'away'} (Permission denied)"
+        f"error: {gallery / '3.png'}: could not be moved to {tmp_path / 'away'} (Permission denied); it is where it was"
     ]
     assert names(gallery) == ["3.png"]
     assert names(tmp_path / "away") == ["0.png", "1.png", "2.png", "4.png", "5.png"]
     assert "Permission denied" in records(result.out)["3.png"]["error"]
 
 
-def test_nothing_is_ever_overwritten(gallery: Path, tmp_path: Path) -> None:
-    away = tmp_path / "away"
-    away.mkdir()
-    (away / "0.png").write_bytes(b"was here first")
-    (away / "0-1.txt").write_bytes(b"so was this")
-    (gallery / "0.txt").write_text("a fox")
-    content = (gallery / "0.png").read_bytes()
-    assert relocation.move(gallery / "0.png", away) == away / "0-2.png"
-    assert (away / "0-2.png").read_bytes() == content
-    assert (away / "0-2.txt").read_text() == "a fox"
-    assert (away / "0.png").read_bytes() == b"was here first"
-    assert (away / "0-1.txt").read_bytes() == b"so was this"
-    assert not (gallery / "0.txt").exists()
-
-
-def test_a_text_that_belongs_to_another_image_too_is_left_with_it(gallery: Path, tmp_path: Path) -> None:
-    (gallery / "0.txt").write_text("a fox")
-    (gallery / "0.jpg").write_bytes(b"")
-    relocation.move(gallery / "0.png", tmp_path / "away")
-    assert (gallery / "0.txt").read_text() == (tmp_path / "away" / "0.txt").read_text() == "a fox"
-
-
-def test_a_file_is_moved_to_another_disk(
-    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_are_moved_as_links_that_still_lead_somewhere(
+    scoring: Command, gallery: Path, tmp_path: Path
 ) -> None:
-    path = gallery / "0.png"
-    path.chmod(0o640)
-    os.utime(path, (1_000_000, 1_000_000))
-    content = path.read_bytes()
-    replace = Path.replace
-
-    def refusing(self: Path, target: Path) -> Path:
-        if self.parent != target.parent:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", refusing)
-    moved = relocation.move(path, tmp_path / "away")
-    assert moved.read_bytes() == content
-    assert moved.stat().st_mtime == 1_000_000
-    assert not path.exists()
+    (gallery / "0.png").rename(tmp_path / "kept elsewhere.png")
+    (gallery / "0.png").symlink_to(Path("..", "kept elsewhere.png"))
+    (gallery / "loop.png").symlink_to("loop.png")
+    (gallery / "gone.png").symlink_to("nowhere.png")
+    away = tmp_path / "far" / "away"
+    result = scoring("filter", gallery, "--limit", 99, "--move-to", away)
+    assert result.code == 1
+    assert [line.split(": ")[1] for line in result.errors] == [
+        str(gallery / "gone.png"),
+        str(gallery / "loop.png"),
+    ]
+    assert (away / "0.png").is_symlink()
+    assert (away / "0.png").samefile(tmp_path / "kept elsewhere.png")
+    assert names(gallery) == ["gone.png", "loop.png"]
 
 
-@pytest.mark.parametrize("other_disk", [False, True])
-def test_ctrl_c_right_after_a_move_loses_nothing(
-    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_disk: bool
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("moved_before", [0, 2])
+def test_ctrl_c_waits_for_the_file_at_hand_and_the_count_is_true(
+    scoring: Command, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved_before: int
 ) -> None:
-    path, away = gallery / "0.png", tmp_path / "away"
-    content = path.read_bytes()
-    replace, unlink = Path.replace, Path.unlink
+    for number in range(6):
+        (gallery / f"{number}.txt").write_text("a fox")
+    unlink = Path.unlink
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def stopped_replace(self: Path, target: Path) -> Path:
-        if self == path and other_disk:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        result = replace(self, target)
-        if self == path:
-            raise KeyboardInterrupt
-        return result
-
-    def stopped_unlink(self: Path, missing_ok: bool = False) -> None:
+    def interrupted(self: Path, missing_ok: bool = False) -> None:
+        if self.name == f"{moved_before}.png":
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         unlink(self, missing_ok=missing_ok)
-        if self == path:
-            raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", stopped_replace)
-    monkeypatch.setattr(Path, "unlink", stopped_unlink)
-    with pytest.raises(KeyboardInterrupt):
-        relocation.move(path, away)
-    assert (away / "0.png").read_bytes() == content
-
-
-def test_a_copy_that_fails_leaves_nothing_behind(
-    gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfile", full)
-    with pytest.raises(
-        ImageError, match=r"0\.png: could not be brought to .*away \(No space left on device\)"
-    ):
-        relocation.copy(gallery / "0.png", tmp_path / "away")
-    assert names(tmp_path / "away") == []
-    assert (gallery / "0.png").exists()
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    try:
+        result = scoring("filter", gallery, "--limit", 99, "--move-to", tmp_path / "away")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.code == 130
+    assert result.err.splitlines()[-1] == (
+        f"stopped: {moved_before + 1} of 6 images sorted, all files are whole"
+    )
+    assert names(tmp_path / "away") == sorted(
+        f"{number}{suffix}" for number in range(moved_before + 1) for suffix in (".png", ".txt")
+    )
