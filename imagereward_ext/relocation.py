@@ -109,6 +109,8 @@ class _Transfer:
 
 
 def _bring(places: Sequence[tuple[Path, Path]], done: str, *, stays: bool) -> list[Path]:
+    if not places:
+        return []
     image, folder = places[0]
     try:
         for _, place in places:

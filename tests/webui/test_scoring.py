@@ -322,6 +322,29 @@ def test_the_saved_masks_of_a_rejected_image_go_with_it(service, tmp_path):
     assert not list(tmp_path.glob("*.png"))
 
 
+@pytest.mark.parametrize("fails", ["a mask that cannot be moved", "a setting that is no folder's name"])
+def test_an_image_that_cannot_be_put_aside_stays_with_its_masks_and_that_is_told(service, tmp_path, fails):
+    setting = "rejected" if "mask" in fails else "re\0jected"
+    service.host.options["imagereward_rejected_folder"] = setting
+    service.host.masks_per_image = lambda p: 1
+    p = make_job()
+    scoring.begin(p, [{"score": True, "filter_low": True, "limit": 1e9}], service)
+    pictures = [picture(1), picture(2)]
+    names = ("one.png", "nothing here.png" if "mask" in fails else "one-mask.png")
+    for image, name in zip(pictures, names, strict=True):
+        image.already_saved_as = str(tmp_path / name)
+        if not name.startswith("nothing"):
+            image.save(image.already_saved_as)
+    scoring.score_image(p, pictures[0])
+    result = make_result(p, pictures)
+    scoring.conclude(p, result)
+    assert [image.already_saved_as for image in pictures] == [str(tmp_path / name) for name in names]
+    assert (tmp_path / "one.png").is_file()
+    assert not list(tmp_path.glob("rejected/*"))
+    assert f"one.png: could not be moved to {tmp_path}" in result.comments
+    assert "it is where it was" in result.comments and "\0" not in result.comments
+
+
 def test_prompts_from_a_file_are_filtered_like_jobs_of_their_own(service):
     p = with_script("Prompts from file or textbox", make_job(["a"] * 3))
     assert make(p, service, [{"score": True, "filter_low": True, "limit": 1e9}], count=3).images == []

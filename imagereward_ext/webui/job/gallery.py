@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Sample
+from imagereward_ext.relocation import move_together
 from imagereward_ext.webui.job import rejected_files
 from imagereward_ext.webui.job.arrangement import Arrangement, ResultLists, put_together
 from imagereward_ext.webui.job.scored_image import ScoredImage, saved_as
@@ -13,6 +16,7 @@ from imagereward_ext.webui.job.scoring_job import ScoringJob
 from imagereward_ext.webui.job.verdict import Verdict
 from imagereward_ext.webui.options import DISCARD, TO_FOLDER
 from imagereward_ext.webui.service import error_message
+from imagereward_ext.wording import visible
 
 
 def arrange(job: ScoringJob, processed: Any, lists: ResultLists, verdict: Verdict, others: list[Any]) -> None:
@@ -33,24 +37,28 @@ def put_aside(rejected: ScoredImage, job: ScoringJob) -> bool:
 
     Return whether the image's file is in the rejected folder now.
     """
+    images = [image for image in (rejected.image, *rejected.companions) if saved_as(image) is not None]
     try:
-        for image in (rejected.image, *rejected.companions):
-            _put_file_aside(image, job)
+        if job.request.rejected == TO_FOLDER:
+            _move(images, job.settings.rejected_folder)
+        elif job.request.rejected == DISCARD:
+            _discard(images)
     except ImageRewardError as error:
-        job.note(str(error))
+        job.note(visible(str(error)))  # a setting may have anything in it
         return False
     return job.request.rejected == TO_FOLDER and rejected.file is not None
 
 
-def _put_file_aside(image: Any, job: ScoringJob) -> None:
-    saved = saved_as(image)
-    if saved is None:
-        return
-    if job.request.rejected == TO_FOLDER:
-        folder = rejected_files.folder_for(saved, job.settings.rejected_folder)
-        image.already_saved_as = str(rejected_files.move(saved, folder))
-    elif job.request.rejected == DISCARD:
-        rejected_files.discard(saved)
+def _move(images: Sequence[Any], setting: str) -> None:
+    files = [Path(image.already_saved_as) for image in images]
+    targets = move_together([(file, rejected_files.folder_for(file, setting)) for file in files])
+    for image, target in zip(images, targets, strict=True):
+        image.already_saved_as = str(target)
+
+
+def _discard(images: Sequence[Any]) -> None:
+    for image in images:
+        rejected_files.discard(Path(image.already_saved_as))
         del image.already_saved_as
 
 

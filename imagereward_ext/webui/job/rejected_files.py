@@ -7,7 +7,6 @@ from itertools import count, takewhile
 from pathlib import Path
 
 from imagereward_ext.errors import ImageError
-from imagereward_ext.relocation import move as move
 
 BESIDE = "rejected"
 """The folder beside the images when the setting is empty."""
