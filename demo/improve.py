@@ -22,10 +22,10 @@ from demo.training import HELD_OUT_SEED, REWARD, SETTINGS, TRAINING_SEED, WITNES
 from demo.world import grammar
 from demo.world.configs import GUIDANCE, NAME
 from demo.world.judge import judge
-from imagereward_ext.evaluation.trials import BASE
+from imagereward_ext.evaluation.variants import BASE
 
 if TYPE_CHECKING:
-    from imagereward_ext.evaluation.trials import Trials
+    from imagereward_ext.evaluation.variants import Comparison
 
 OTHERS: dict[str, dict[str, Any]] = {
     "reward-weighted": {"prior_images": 1024},
@@ -104,36 +104,38 @@ def measure(models: Path, output: Path, loras: dict[str, Path], count: int) -> d
     """Compare the base and every method's LoRA on held-out prompts; writes the report and returns the figures."""
     from demo.world import artist
     from imagereward_ext.diffusion.sampling import SamplingSettings
-    from imagereward_ext.evaluation.trials import TrialSettings, make_candidates, run_trials, win_matrix
-    from imagereward_ext.evaluation.trials_report import trials_report
+    from imagereward_ext.evaluation.comparison_report import comparison_report
+    from imagereward_ext.evaluation.variants import ImageSettings, compare_variants, list_variants
     from imagereward_ext.scorers.loading import load_scorer
 
     prompts = list(islice(grammar.random_prompts(HELD_OUT_SEED, "held-out"), count))
     sampling = SamplingSettings("ddim", artist.STEPS, GUIDANCE, grammar.SIZE, grammar.SIZE)
-    settings = TrialSettings(sampling, batch=artist.BATCH)
+    settings = ImageSettings(sampling, batch=artist.BATCH)
     scorers = {name: load_scorer(str(models / name), device="cpu").score for name in (REWARD, WITNESS)}
     scorers["pixel judge"] = lambda images, texts: [judge(i, t) for i, t in zip(images, texts, strict=True)]
-    candidates = make_candidates(list(loras.values()), [1.0])
-    trials = run_trials(artist.load(models), candidates, prompts, settings, scorers)
-    trials_report(trials, settings, NAME).write(output)
-    labels = [candidate.label for candidate in trials.candidates]
+    variants = list_variants(list(loras.values()), [1.0])
+    measured = compare_variants(artist.load(models), variants, prompts, settings, scorers)
+    comparison_report(measured, settings, NAME).write(output)
+    labels = list(measured.results)
     return {
         "held-out prompts": count,
-        "base": {name: sum(trials.scores[labels[0]][name]) / count for name in scorers},
-        "methods": {method: _figures(trials, label) for method, label in zip(loras, labels[1:], strict=True)},
+        "base": {name: sum(measured.results[BASE].scores[name]) / count for name in scorers},
+        "methods": {
+            method: _figures(measured, label) for method, label in zip(loras, labels[1:], strict=True)
+        },
         "win rates, row against column": {"of": labels}
-        | {name: win_matrix(trials, name) for name in scorers if len(loras) > 1},
+        | {name: measured.win_matrix(name) for name in scorers if len(loras) > 1},
     }
 
 
-def _figures(trials: Trials, label: str) -> dict[str, Any]:
+def _figures(measured: Comparison, label: str) -> dict[str, Any]:
     """What one LoRA changed."""
-    gains = {name: trials.gain(label, name) for name in trials.scorers}
-    wins = {name: trials.wins(label, name) for name in trials.scorers}
+    gains = {name: measured.gain(label, name) for name in measured.scorers}
+    wins = {name: measured.wins(label, name) for name in measured.scorers}
     return {
         "mean difference": {name: str(gain) for name, gain in gains.items()},
         "win rate": {name: rate.percent() for name, rate in wins.items()},
-        "diversity": [trials.diversities[BASE], trials.diversities[label]],
+        "diversity": [measured.results[BASE].diversity, measured.results[label].diversity],
         "targets met": {
             "mean reward": gains[REWARD].value >= TARGETS["mean reward"],
             "win rate": wins[REWARD].value >= TARGETS["win rate"],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from imagereward_ext.evaluation.lazy import LazyScorer
     from imagereward_ext.evaluation.report import Report
-    from imagereward_ext.evaluation.scoring import Item, Scores
+    from imagereward_ext.evaluation.scoring import Item, ScoreTable
 
 HELP = "measure scorers against people, and image models with scorers"
 DESCRIPTION = """\
@@ -128,11 +128,11 @@ def _top1(arguments: argparse.Namespace) -> int:
         models = generators.read_generators([arguments.place], prompts)
         if len(models) > 1:
             raise UsageError(f"{arguments.place} holds {len(models)} models; name the folder of one")
-        candidates = top1.from_generator(models[0], prompts)
+        groups = top1.from_generator(models[0], prompts)
     else:
-        candidates = top1.from_rankings(read_rankings(arguments.place, arguments.images))
-    scores = _score(arguments, top1.items_of(candidates), _scorers(arguments))
-    picks = top1.pick_best(candidates, scores)
+        groups = top1.from_rankings(read_rankings(arguments.place, arguments.images))
+    scores = _score(arguments, top1.items_of(groups), _scorers(arguments))
+    picks = top1.pick_best(groups, scores)
     return _finish(top1.top1_report(picks, scores.scorers, len(scores.problems)), arguments)
 
 
@@ -197,7 +197,7 @@ def _open(arguments: argparse.Namespace, names: Sequence[str]) -> list[LazyScore
     return [open_scorer(chosen_spec(arguments, name), cache, compute, say) for name in names]
 
 
-def _score(arguments: argparse.Namespace, items: Sequence[Item], scorers: Sequence[LazyScorer]) -> Scores:
+def _score(arguments: argparse.Namespace, items: Sequence[Item], scorers: Sequence[LazyScorer]) -> ScoreTable:
     from imagereward_ext.evaluation.scoring import score_items
 
     with progress_bar(len({item.image for item in items}), "image") as advance:

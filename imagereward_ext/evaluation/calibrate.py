@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.report import Table
-from imagereward_ext.evaluation.scoring import CanScore, Item, Scores
+from imagereward_ext.evaluation.scoring import CanScore, Item, ScoreTable
 from imagereward_ext.images import find_images
 from imagereward_ext.metadata import records
 from imagereward_ext.scorers.calibration import Calibration
@@ -27,9 +27,8 @@ def own_images(folder: Path, prompt: str | None = None) -> tuple[list[Item], int
     """
     if not folder.is_dir():
         raise ImageRewardError(f"{folder} is no folder of images")
-    paths = find_images([folder], recursive=True).paths
     items, without_prompt = [], 0
-    for path in paths:
+    for path in find_images([folder], recursive=True).paths:
         own = _own_prompt(path) or prompt
         if own:
             items.append(Item(path, own))
@@ -43,7 +42,7 @@ def own_images(folder: Path, prompt: str | None = None) -> tuple[list[Item], int
     return items, without_prompt
 
 
-def measure(scores: Scores) -> dict[str, Calibration]:
+def measure(scores: ScoreTable) -> dict[str, Calibration]:
     """Return each scorer's mean and spread."""
     measures = {}
     for name, table in scores.by_scorer.items():
@@ -65,7 +64,7 @@ def write_mix(
     references: Sequence[str],
     weights: Sequence[float],
     scorers: Sequence[CanScore],
-    scores: Scores,
+    scores: ScoreTable,
     label: str | None = None,
 ) -> Path:
     """Write a mix as a model folder; its own scores have mean 0 and spread 1 on the measured images.

@@ -15,7 +15,8 @@ from imagereward_ext.weights.spec import ScorerSpec
 
 if TYPE_CHECKING:
     from imagereward_ext.diffusion.parts import DiffusionParts
-    from imagereward_ext.evaluation.trials import Progress, Score, TrialSettings
+    from imagereward_ext.evaluation.variants import ImageSettings, Progress
+    from imagereward_ext.scorers import Scorer
 
 GUIDANCE = (1.0, 30.0)
 Say = Callable[[str], None]
@@ -62,31 +63,38 @@ def compare(request: ComparisonRequest, say: Say, progress: Progress | None = No
     """Make the same images with and without the LoRAs, score them, and write who wins; returns the report and its page."""
     from imagereward_ext.diffusion.loading import configuration
     from imagereward_ext.diffusion.lora_file import read_lora
-    from imagereward_ext.evaluation.trials import make_candidates, run_trials
-    from imagereward_ext.evaluation.trials_report import trials_report
+    from imagereward_ext.evaluation.comparison_report import comparison_report
+    from imagereward_ext.evaluation.variants import compare_variants, list_variants
 
     # Everything that can be wrong is looked at before anything large is loaded.
-    candidates = make_candidates(request.loras, request.weights)
+    variants = list_variants(request.loras, request.weights)
     model = configuration(request.base)
-    trial_settings(request, model.resolution)
+    image_settings(request, model.resolution)
     for path in request.loras:
         read_lora(path, model)
-    scores = {name: load_score(name, request, say) for name in request.scorers}
+    scorers = {name: load_chosen(name, request, say) for name in request.scorers}
     parts = load_base(request)
-    settings = trial_settings(
-        request, parts.config.resolution
-    )  # a Stable Diffusion 2 file tells it only when tried
-    images = request.output / "images" if request.keep_images else None
-    trials = run_trials(parts, candidates, request.prompts, settings, scores, images, progress=progress)
-    report = trials_report(trials, settings, request.base.stem)
+    # A Stable Diffusion 2 file tells its resolution only when tried.
+    settings = image_settings(request, parts.config.resolution)
+    measured = compare_variants(
+        parts,
+        variants,
+        request.prompts,
+        settings,
+        {name: scorer.score for name, scorer in scorers.items()},
+        {name: scorer.calibration for name, scorer in scorers.items() if scorer.calibration is not None},
+        request.output / "images" if request.keep_images else None,
+        progress,
+    )
+    report = comparison_report(measured, settings, request.base.stem)
     return report, report.write(request.output)
 
 
-def trial_settings(request: ComparisonRequest, resolution: int) -> TrialSettings:
+def image_settings(request: ComparisonRequest, resolution: int) -> ImageSettings:
     """Return how the images are made, at the model's own resolution where none is asked for."""
     from imagereward_ext.diffusion.sampling import SamplingSettings
     from imagereward_ext.diffusion.schedule import SAMPLERS
-    from imagereward_ext.evaluation.trials import TrialSettings
+    from imagereward_ext.evaluation.variants import ImageSettings
 
     if request.sampler not in SAMPLERS:
         raise UsageError(f"the sampler is {request.sampler!r}; choose one of {', '.join(SAMPLERS)}")
@@ -95,7 +103,7 @@ def trial_settings(request: ComparisonRequest, resolution: int) -> TrialSettings
         raise UsageError(f"the guidance is {request.guidance:g}; expected {low:g} (none) to {high:g}")
     width, height = request.width or resolution, request.height or resolution
     sampling = SamplingSettings(request.sampler, request.steps, request.guidance, width, height)
-    return TrialSettings(sampling, request.negative, request.seed, request.seeds, request.batch)
+    return ImageSettings(sampling, request.negative, request.seed, request.seeds, request.batch)
 
 
 def load_base(request: ComparisonRequest) -> DiffusionParts:
@@ -113,9 +121,9 @@ def load_base(request: ComparisonRequest) -> DiffusionParts:
     return parts
 
 
-def load_score(name: str, request: ComparisonRequest, say: Say) -> Score:
-    """Load a scorer; returns what scores images with it."""
+def load_chosen(name: str, request: ComparisonRequest, say: Say) -> Scorer:
+    """Load a scorer from where the request says."""
     from imagereward_ext.scorers import load_scorer
 
     spec = ScorerSpec(name, request.scorer_folder, request.download)
-    return load_scorer(spec, compute=Compute("cpu" if request.cpu else "auto"), report=say).score
+    return load_scorer(spec, compute=Compute("cpu" if request.cpu else "auto"), report=say)

@@ -13,12 +13,11 @@ from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.plots import distribution_plot
-from imagereward_ext.evaluation.report import Report, Table
-from imagereward_ext.evaluation.scoring import Item, Scores
+from imagereward_ext.evaluation.report import Report, Table, left_out
+from imagereward_ext.evaluation.scoring import Item, ScoreTable
 from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS, Interval, mean_interval, spearman
 from imagereward_ext.images import SUFFIXES
 from imagereward_ext.storage import refuse_pipe
-from imagereward_ext.wording import counted
 
 _FILE = re.compile(r"(?P<prompt>.+)_(?P<number>\d+)")
 
@@ -98,7 +97,7 @@ def items_of(generators: Sequence[Generator], prompts: Mapping[str, str]) -> lis
 def measure_generators(
     generators: Sequence[Generator],
     prompts: Mapping[str, str],
-    scores: Scores,
+    scores: ScoreTable,
     human_places: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Benchmark:
@@ -162,9 +161,7 @@ def generators_report(
 ) -> Report:
     """Lay the benchmark out."""
     first = next(iter(measured.standings.values()))
-    introduction = f"{len(first):,} models; each model's score is the mean over its prompts' mean scores."
-    if skipped:
-        introduction += f" {counted(skipped, 'missing or broken image')} left out."
+    introduction = f"{len(first):,} models; each model's score is the mean over its prompts' mean scores.{left_out(skipped)}"
     tables = [
         _standing_table(scorer, standings, human_places) for scorer, standings in measured.standings.items()
     ]

@@ -9,8 +9,8 @@ from typing import Any
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.plots import interval_plot
-from imagereward_ext.evaluation.report import Report, Table
-from imagereward_ext.evaluation.scoring import Item, Scores
+from imagereward_ext.evaluation.report import Report, Table, left_out
+from imagereward_ext.evaluation.scoring import Item, ScoreTable
 from imagereward_ext.evaluation.statistics import (
     Interval,
     agreement_share,
@@ -53,7 +53,11 @@ def items_of(prompts: Sequence[RankedPrompt]) -> list[Item]:
 
 
 def measure_preferences(
-    prompts: Sequence[RankedPrompt], scores: Scores, *, images_per_prompt: int | None = None, seed: int = 0
+    prompts: Sequence[RankedPrompt],
+    scores: ScoreTable,
+    *,
+    images_per_prompt: int | None = None,
+    seed: int = 0,
 ) -> Preferences:
     """Measure all scorers on all rankings whose images could be read.
 
@@ -111,9 +115,9 @@ def measure_preferences(
 
 def preferences_report(measured: Preferences, skipped: int = 0) -> Report:
     """Lay the measurement out."""
-    introduction = f"{counted(measured.prompts, 'prompt')}, {counted(measured.pairs, 'pair')}."
-    if skipped:
-        introduction += f" {counted(skipped, 'missing or broken image')} left out."
+    introduction = (
+        f"{counted(measured.prompts, 'prompt')}, {counted(measured.pairs, 'pair')}.{left_out(skipped)}"
+    )
     tables = [_accuracy_table(measured), *([_recall_table(measured)] if measured.full_prompts else [])]
     if len(measured.accuracy) > 1:
         tables += [_agreement_table(measured), _difference_table(measured)]

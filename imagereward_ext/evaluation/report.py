@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from imagereward_ext.storage import replacing, write_text
+from imagereward_ext.wording import counted
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,6 @@ class Table:
             "| " + " | ".join(_escape(cell) for cell in row) + " |" for row in (self.header, rule, *self.rows)
         ]
         return "\n".join([f"## {self.title}", "", *lines, *(["", self.note] if self.note else []), ""])
-
-    def csv(self) -> str:
-        """Lay it out for a spreadsheet."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows(self.rows)
-        return text.getvalue()
 
 
 @dataclass(frozen=True)
@@ -83,6 +76,11 @@ class Report:
         write_text(folder / f"{self.name}.csv", _csv(self.csv_rows))
         write_text(folder / f"{self.name}.md", "\n".join(page))
         return folder / f"{self.name}.md"
+
+
+def left_out(images: int) -> str:
+    """Say how many images a report is without; nothing when it has them all."""
+    return f" {counted(images, 'missing or broken image')} left out." if images else ""
 
 
 def _save_png(path: Path, picture: Image.Image) -> None:

@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreTable:
     """What every scorer gave every readable image."""
 
     by_scorer: Mapping[str, Mapping[Item, float]]
@@ -99,7 +99,7 @@ def score_items(
     scorers: Sequence[CanScore],
     cache: Path,
     progress: Callable[[int], object] | None = None,
-) -> Scores:
+) -> ScoreTable:
     """Score every item with every scorer; each image is read once, and only when a score is missing.
 
     `cache` is the folder the scores are kept in; `progress` is told the number of images that were finished.
@@ -139,7 +139,7 @@ def score_items(
                             found[scorer.name][Item(path, prompt)] = score
             if progress is not None:
                 progress(len(paths))
-    return Scores(found, problems)
+    return ScoreTable(found, problems)
 
 
 def _score_missing(

@@ -10,8 +10,8 @@ from pathlib import Path
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.evaluation.contact_sheet import Cell, Row, contact_sheet
 from imagereward_ext.evaluation.generators import Generator
-from imagereward_ext.evaluation.report import Report, Table
-from imagereward_ext.evaluation.scoring import Item, Scores
+from imagereward_ext.evaluation.report import Report, Table, left_out
+from imagereward_ext.evaluation.scoring import Item, ScoreTable
 from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.wording import counted
 
@@ -19,7 +19,7 @@ _ROWS_ON_A_SHEET = 12
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Generations:
     """The generations of one prompt; `best` are those people liked most, when that is known."""
 
     prompt: str
@@ -31,15 +31,15 @@ class Candidates:
 class Pick:
     """What every scorer chose for one prompt."""
 
-    candidates: Candidates
+    generations: Generations
     chosen: Mapping[str, tuple[Path, float]]
     """By scorer: the image and its score."""
 
 
-def from_rankings(prompts: Sequence[RankedPrompt]) -> list[Candidates]:
-    """Take ranked prompts as candidates."""
+def from_rankings(prompts: Sequence[RankedPrompt]) -> list[Generations]:
+    """Take ranked prompts."""
     return [
-        Candidates(
+        Generations(
             p.prompt,
             p.images,
             frozenset(i for i, r in zip(p.images, p.ranks, strict=True) if r == min(p.ranks)),
@@ -48,20 +48,20 @@ def from_rankings(prompts: Sequence[RankedPrompt]) -> list[Candidates]:
     ]
 
 
-def from_generator(generator: Generator, prompts: Mapping[str, str]) -> list[Candidates]:
-    """Take one model's images, named by prompt id, as candidates."""
-    return [Candidates(prompts[key], images) for key, images in generator.images.items()]
+def from_generator(generator: Generator, prompts: Mapping[str, str]) -> list[Generations]:
+    """Take one model's images, named by prompt id."""
+    return [Generations(prompts[key], images) for key, images in generator.images.items()]
 
 
-def items_of(candidates: Sequence[Candidates]) -> list[Item]:
+def items_of(groups: Sequence[Generations]) -> list[Item]:
     """List the images to score."""
-    return [Item(image, c.prompt) for c in candidates for image in c.images]
+    return [Item(image, group.prompt) for group in groups for image in group.images]
 
 
-def pick_best(candidates: Sequence[Candidates], scores: Scores) -> list[Pick]:
+def pick_best(groups: Sequence[Generations], scores: ScoreTable) -> list[Pick]:
     """Let every scorer choose; of equal scores the first image is taken. Prompts without a readable image go."""
     picks = []
-    for group in candidates:
+    for group in groups:
         chosen = {}
         for scorer, table in scores.by_scorer.items():
             scored = [
@@ -84,9 +84,9 @@ def top1_report(picks: Sequence[Pick], scorers: Sequence[str], skipped: int = 0)
     for number, start in enumerate(range(0, len(picks), _ROWS_ON_A_SHEET), start=1):
         rows = [_row(pick, scorers) for pick in picks[start : start + _ROWS_ON_A_SHEET]]
         sheets[f"Sheet {number}"] = contact_sheet(rows, scorers)
-    introduction = f"{counted(len(picks), 'prompt')}; a frame marks an image that people liked most."
-    if skipped:
-        introduction += f" {counted(skipped, 'missing or broken image')} left out."
+    introduction = (
+        f"{counted(len(picks), 'prompt')}; a frame marks an image that people liked most.{left_out(skipped)}"
+    )
     return Report(
         name="top1",
         title="The image each scorer would pick",
@@ -95,7 +95,7 @@ def top1_report(picks: Sequence[Pick], scorers: Sequence[str], skipped: int = 0)
         data={"picks": [_plain(pick) for pick in picks]},
         pictures=sheets,
         csv_rows=[
-            {"prompt": p.candidates.prompt, "scorer": s, "image": str(image), "score": score}
+            {"prompt": p.generations.prompt, "scorer": s, "image": str(image), "score": score}
             for p in picks
             for s, (image, score) in p.chosen.items()
         ],
@@ -107,18 +107,18 @@ def _row(pick: Pick, scorers: Sequence[str]) -> Row:
     for scorer in scorers:
         image, score = pick.chosen.get(scorer, (None, math.nan))
         caption = f"{score:.4f}  {image.name}" if image else "–"
-        cells.append(Cell(image, caption, highlighted=image in pick.candidates.best))
-    return Row(pick.candidates.prompt, cells)
+        cells.append(Cell(image, caption, highlighted=image in pick.generations.best))
+    return Row(pick.generations.prompt, cells)
 
 
 def _summary(picks: Sequence[Pick], scorers: Sequence[str]) -> Table:
-    judged = [pick for pick in picks if pick.candidates.best]
+    judged = [pick for pick in picks if pick.generations.best]
     rows = []
     for scorer in scorers:
         same = [
             sum(p.chosen[scorer][0] == p.chosen[other][0] for p in picks) / len(picks) for other in scorers
         ]
-        liked = sum(p.chosen[scorer][0] in p.candidates.best for p in judged)
+        liked = sum(p.chosen[scorer][0] in p.generations.best for p in judged)
         people = f"{100 * liked / len(judged):.1f} %" if judged else "–"
         rows.append([scorer, *(f"{100 * share:.1f} %" for share in same), people])
     return Table("Same choice", ["scorer", *scorers, "people's best"], rows)
@@ -126,9 +126,9 @@ def _summary(picks: Sequence[Pick], scorers: Sequence[str]) -> Table:
 
 def _plain(pick: Pick) -> dict[str, object]:
     return {
-        "prompt": pick.candidates.prompt,
+        "prompt": pick.generations.prompt,
         "chosen": {
             scorer: {"image": str(image), "score": score} for scorer, (image, score) in pick.chosen.items()
         },
-        "people_s_best": sorted(str(path) for path in pick.candidates.best),
+        "people_s_best": sorted(str(path) for path in pick.generations.best),
     }

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from imagereward_ext.evaluation.scoring import Item, Scores
+from imagereward_ext.evaluation.scoring import Item, ScoreTable
 
 
 class CountingScorer:
@@ -31,7 +31,7 @@ def counting_scorer():
 
 
 def scores_from(tables, problems=()):
-    """Make Scores from {scorer: {(image, prompt): score}}."""
-    return Scores(
+    """Make a ScoreTable from {scorer: {(image, prompt): score}}."""
+    return ScoreTable(
         {n: {Item(*key): value for key, value in t.items()} for n, t in tables.items()}, list(problems)
     )

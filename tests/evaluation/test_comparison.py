@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,15 +17,16 @@ from imagereward_ext.diffusion.model_config import known
 from imagereward_ext.diffusion.sampling import SamplingSettings
 from imagereward_ext.evaluation import comparison
 from imagereward_ext.evaluation.comparison import ComparisonRequest
-from imagereward_ext.evaluation.trials import (
-    Trials,
-    TrialSettings,
-    make_candidates,
-    recommended,
-    run_trials,
-    win_matrix,
+from imagereward_ext.evaluation.comparison_report import comparison_report
+from imagereward_ext.evaluation.variants import (
+    Comparison,
+    ImageSettings,
+    VariantResult,
+    compare_variants,
+    list_variants,
 )
-from imagereward_ext.evaluation.trials_report import trials_report
+from imagereward_ext.scorers import STANDARD
+from imagereward_ext.scorers.calibration import Calibration
 from tests.refl.world import PROMPTS, load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -41,7 +43,7 @@ def world(tmp_path_factory):
     """A checkpoint and a LoRA that was trained to make it redder."""
     from imagereward_ext.refl.training import train
 
-    folder = tmp_path_factory.mktemp("trials")
+    folder = tmp_path_factory.mktemp("comparison")
     config = tiny_config(folder, updates=12, learning_rate=2e-2, kl_weight=0.0, guard=False)
     outcome = train(config, load_taste, silent)
     (folder / "held-out.txt").write_text("\n".join(PROMPTS[:6]))
@@ -56,7 +58,10 @@ def command(world, output, *more):
 
 
 def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(comparison, "load_score", lambda name, *_: {"red": redness, "green": greenness}[name])
+    scorers = {"red": redness, "green": greenness}
+    monkeypatch.setattr(
+        comparison, "load_chosen", lambda name, *_: SimpleNamespace(score=scorers[name], calibration=STANDARD)
+    )
     assert (
         command(world, tmp_path, "--lora-weight", "0", "--lora-weight", "1", "--seeds", "2", "--keep-images")
         == 0
@@ -83,8 +88,10 @@ def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, caps
 def test_every_image_has_a_seed_of_its_own(world):
     parts = load_parts(world[1])
     sampling = SamplingSettings("ddim", 2, 1.0, 32, 32)
-    trials = run_trials(parts, make_candidates([], []), ["a", "a"], TrialSettings(sampling), {"red": redness})
-    first, second = trials.scores["base"]["red"]
+    measured = compare_variants(
+        parts, list_variants([], []), ["a", "a"], ImageSettings(sampling), {"red": redness}
+    )
+    first, second = measured.results["base"].scores["red"]
     assert first != second
 
 
@@ -118,44 +125,64 @@ def test_bad_inputs_are_one_line_and_write_nothing(world, tmp_path, monkeypatch,
     assert not (tmp_path / "out").exists()
 
 
-def some_trials(**scores):
-    found = make_candidates([Path("one.safetensors")], [0.5, 1.0])
-    trials = Trials(["a", "b", "c", "d"], found)
-    for candidate, kind in zip(found, ("base", "half", "whole"), strict=True):
-        trials.scores[candidate.label] = {name: values[kind] for name, values in scores.items()}
-    return trials
+def some_comparison(calibrations=None, **scores):
+    variants = list_variants([Path("one.safetensors")], [0.5, 1.0])
+    measured = Comparison(["a", "b", "c", "d"], variants, calibrations=calibrations or {})
+    for variant, kind in zip(variants, ("base", "half", "whole"), strict=True):
+        measured.results[variant.label] = VariantResult(
+            {name: values[kind] for name, values in scores.items()}
+        )
+    return measured
 
 
 def test_the_recommended_weight_is_the_one_all_scorers_like():
     trained = {"base": [0, 0, 0, 0], "half": [1, 1, 1, -1], "whole": [2, 2, 2, 2]}
     held_out = {"base": [0, 0, 0, 0], "half": [1, 1, 1, 1], "whole": [-1, -1, -1, 1]}
-    (choice,) = recommended(some_trials(trained=trained, held_out=held_out)).values()
+    (choice,) = some_comparison(trained=trained, held_out=held_out).recommended().values()
     assert choice is not None
     assert choice.weight == 0.5
     both_win = {"base": [0, 1, 0, 1], "half": [1, 2, 1, 2], "whole": [3, 4, 3, 4]}
-    (choice,) = recommended(some_trials(trained=both_win)).values()
+    (choice,) = some_comparison(trained=both_win).recommended().values()
     assert choice is not None
     assert choice.weight == 1.0, "both win always, and this one by more"
     bad = {"base": [0, 0, 0, 0], "half": [-1, -1, -1, -1], "whole": [-1, -1, -1, -1]}
-    assert list(recommended(some_trials(trained=trained, held_out=bad, other=bad)).values()) == [None]
+    assert list(some_comparison(trained=trained, held_out=bad, other=bad).recommended().values()) == [None]
 
 
 def test_a_weight_that_wins_narrowly_and_loses_by_far_is_not_recommended():
     scores = {"base": [0, 0, 0, 0], "half": [0.1, 0.1, 0.1, -9], "whole": [-1, -1, -1, -1]}
-    assert list(recommended(some_trials(trained=scores)).values()) == [None]
+    assert list(some_comparison(trained=scores).recommended().values()) == [None]
+
+
+def test_gains_of_scorers_with_other_units_are_added_as_rewards():
+    """A rating of tens outweighs a cosine of hundredths only where its difference is as many spreads."""
+    cosine = {"base": [0.20, 0.22] * 2, "half": [0.22, 0.24] * 2, "whole": [0.22, 0.24] * 2}
+    rating = {"base": [50.0, 60.0] * 2, "half": [50.1, 60.1] * 2, "whole": [45.0, 55.0] * 2}
+    published = {"cosine": Calibration(0.2, 0.01), "rating": Calibration(50.0, 5.0)}
+    measured = some_comparison(published, cosine=cosine, rating=rating)
+    half, whole = (variant.label for variant in measured.variants[1:])
+    assert measured.reward_gain(half) == pytest.approx((2 + 0.02) / 2)
+    assert measured.reward_gain(whole) == pytest.approx((2 - 1) / 2), "in scores it would be a loss of 2.5"
+    unknown = some_comparison(cosine=cosine, rating=rating)
+    scaled = some_comparison(
+        cosine=cosine, rating={kind: [score / 100 for score in scores] for kind, scores in rating.items()}
+    )
+    assert unknown.reward_gain(whole) == pytest.approx(scaled.reward_gain(whole)), "units do not matter"
+    assert unknown.reward_gain("base") == 0
+    flat = {kind: [0.5] * 4 for kind in ("base", "half", "whole")}
+    assert some_comparison(flat=flat).reward_gain(whole) == 0
 
 
 def test_few_prompts_get_no_interval_and_no_recommendation():
     for prompts, few in ((9, True), (10, False)):
         # Two seeds per prompt: what counts are the prompts, not the images.
-        trials = Trials(
-            [f"{n % prompts}" for n in range(2 * prompts)], make_candidates([Path("one.pt")], [1.0])
-        )
-        for worth, candidate in enumerate(trials.candidates):
-            trials.scores[candidate.label] = {"x": [float(worth)] * 2 * prompts}
-            trials.diversities[candidate.label] = 0.1
-            trials.shown[candidate.label] = [Image.new("RGB", (8, 8))]
-        text = trials_report(trials, TrialSettings(SamplingSettings("ddpm", 4, 1.0, 32, 32)), "tiny").text()
+        variants = list_variants([Path("one.pt")], [1.0])
+        measured = Comparison([f"{n % prompts}" for n in range(2 * prompts)], variants)
+        for worth, variant in enumerate(variants):
+            scores = {"x": [float(worth)] * 2 * prompts}
+            measured.results[variant.label] = VariantResult(scores, 0.1, [Image.new("RGB", (8, 8))])
+        settings = ImageSettings(SamplingSettings("ddpm", 4, 1.0, 32, 32))
+        text = comparison_report(measured, settings, "tiny").text()
         assert ("9 prompts are too few to say" in text) is few
         assert ("recommended weight" in text) is not few
         assert ("1.0000 [1.0000, 1.0000]" in text) is not few
@@ -163,8 +190,8 @@ def test_few_prompts_get_no_interval_and_no_recommendation():
 
 
 def test_the_win_matrix_is_complementary():
-    trials = some_trials(x={"base": [0, 0, 0, 0], "half": [1, -1, 1, 0], "whole": [2, 2, -2, 2]})
-    matrix = win_matrix(trials, "x")
+    measured = some_comparison(x={"base": [0, 0, 0, 0], "half": [1, -1, 1, 0], "whole": [2, 2, -2, 2]})
+    matrix = measured.win_matrix("x")
     assert matrix[0][0] is None
     assert matrix[1][0] == (2 + 0.5) / 4
     for a in range(3):
@@ -234,7 +261,7 @@ def test_every_word_of_the_command_line_reaches_the_comparison(tmp_path):
 
 
 def test_guidance_starts_from_what_the_webuis_start_from(tmp_path, monkeypatch):
-    from imagereward_ext.evaluation import trials
+    from imagereward_ext.evaluation import variants
     from tests.diffusion.tiny_models import tiny_parts
 
     negatives = []
@@ -243,9 +270,10 @@ def test_guidance_starts_from_what_the_webuis_start_from(tmp_path, monkeypatch):
         negatives.append(negative)
         return [torch.zeros(3, 16, 16)] * len(cond)
 
-    monkeypatch.setattr(trials, "generate", generate)
+    monkeypatch.setattr(variants, "generate", generate)
     sampling = SamplingSettings("ddim", 2, 7.0, 16, 16)
     parts = tiny_parts(tmp_path, "sdxl")
     for negative in ("", "a dog"):
-        run_trials(parts, make_candidates([], []), ["a"], TrialSettings(sampling, negative), {"red": redness})
+        settings = ImageSettings(sampling, negative)
+        compare_variants(parts, list_variants([], []), ["a"], settings, {"red": redness})
     assert [bool(negative.states.any()) for negative in negatives] == [False, True]
