@@ -68,10 +68,10 @@ def find_images(
     """
     unwanted = {_resolved(folder) for folder in leave_out}
     paths: dict[Path, None] = {}
-    problems = []
+    problems: list[ImageError] = []
     for place in places:
         try:
-            found = _expanded(Path(place), recursive)
+            found = _expanded(Path(place), recursive, problems)
         except OSError as error:  # a name too long, a folder that may not be entered
             problems.append(ImageError(f"{place}: cannot be read ({error.strerror or error})"))
             continue
@@ -91,9 +91,9 @@ def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
 
 
-def _expanded(place: Path, recursive: bool) -> list[Path]:
+def _expanded(place: Path, recursive: bool, problems: list[ImageError]) -> list[Path]:
     if place.is_dir():
-        return sorted(_images_in(place, recursive), key=natural_key)
+        return sorted(_images_in(place, recursive, problems), key=natural_key)
     if place.exists() or place.is_symlink():
         return [place]
     # Windows' shell leaves patterns to the programs; Path.glob knows none with a drive or a root.
@@ -101,8 +101,12 @@ def _expanded(place: Path, recursive: bool) -> list[Path]:
     return sorted((path for path in matches if path.is_file()), key=natural_key)
 
 
-def _images_in(folder: Path, recursive: bool) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+def _images_in(folder: Path, recursive: bool, problems: list[ImageError]) -> Iterator[Path]:
+    def tell(error: OSError) -> None:
+        if error.filename != str(folder):  # that one is told as the place that was named
+            problems.append(ImageError(f"{error.filename}: cannot be read ({error.strerror or error})"))
+
+    for parent, folders, files in os.walk(folder, onerror=tell):  # links to folders are not followed
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         files_of_parent = (Path(parent, name) for name in files if not name.startswith("."))
         yield from (path for path in files_of_parent if path.suffix.lower() in SUFFIXES)

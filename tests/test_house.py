@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,13 @@ def test_nothing_large_is_kept() -> None:
     }
     assert [name for name, size in sizes.items() if size > 10e6 and not name.startswith("demo/")] == []
     assert sum(size for name, size in sizes.items() if name.startswith("demo/")) < 25e6
+
+
+def test_scripts_of_the_page_make_html_of_nothing_they_were_told() -> None:
+    makers = re.compile(
+        r"(?:innerHTML|outerHTML)\s*\+?=|insertAdjacentHTML|document\.write|srcdoc|createContextualFragment"
+    )
+    constant = re.compile(r"innerHTML = `[^`$]*`;")
+    for script in (ROOT / "javascript").glob("*.js"):
+        text = constant.sub("", script.read_text(encoding="utf-8"))
+        assert makers.findall(text) == [], script.name

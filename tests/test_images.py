@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagereward_ext.errors import ImageError, MetadataError
+from imagereward_ext.diffusion.prompts import read_prompts
+from imagereward_ext.errors import ImageError, ImageRewardError, MetadataError
+from imagereward_ext.evaluation import generators
 from imagereward_ext.images import MAX_PIXELS, find_images, open_image
 from imagereward_ext.metadata import records
+from imagereward_ext.rankings import read_rankings
+from imagereward_ext.storage import file_digest
 
 
 def gradient(width: int = 40, height: int = 30) -> Image.Image:
@@ -216,3 +220,36 @@ def png_that_claims(width: int, height: int) -> bytes:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_no_reader_of_lists_waits_for_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "prompts.txt"
+    os.mkfifo(pipe)
+    for read in (read_prompts, generators.read_prompts):
+        with pytest.raises(ImageRewardError, match=r"prompts\.txt cannot be read: it is no file, but a pipe"):
+            read(pipe)
+    with pytest.raises(OSError, match="a pipe or a device"):
+        file_digest(pipe)
+    (tmp_path / "train_1").mkdir()
+    os.mkfifo(tmp_path / "train_1" / "train_1.json")
+    with pytest.raises(ImageRewardError, match="holds no rankings"):
+        read_rankings(tmp_path)
+
+
+def test_a_folder_inside_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    gradient().save(tmp_path / "a.png")
+    scandir = os.scandir
+
+    def refusing(path: object) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    found = find_images([tmp_path], recursive=True)
+    assert names(tmp_path, found.paths) == ["a.png"]
+    assert [str(problem) for problem in found.problems] == [
+        f"{tmp_path / 'locked'}: cannot be read (Permission denied)"
+    ]

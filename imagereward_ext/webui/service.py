@@ -20,11 +20,23 @@ from imagereward_ext.webui import history as histories
 from imagereward_ext.webui.history import History
 from imagereward_ext.webui.options import AS_IN_SETTINGS, MOVE_TO_CPU, UNLOAD_IDLE, Settings
 from imagereward_ext.weights.spec import ScorerSpec
+from imagereward_ext.wording import visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = logging.getLogger("imagereward")
+
+
+class _Visible(logging.Filter):
+    """Keeps what prompts and names say from reaching the console as commands."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = visible(record.getMessage()), ()
+        return True
+
+
+log.addFilter(_Visible())
 
 OPTION_PREFIX = "imagereward_"
 
@@ -104,7 +116,8 @@ class Service:
         status = self.residency.status()
         if status.name:
             return self.history(status.label, status.digest)
-        files = sorted(self.history_folder().glob("scores-*.txt"), key=lambda path: path.stat().st_mtime)
+        files = [path for path in self.history_folder().glob("scores-*.txt") if path.is_file()]
+        files.sort(key=lambda path: path.stat().st_mtime)
         return histories.opened(files[-1]) if files else None
 
     def history_folder(self) -> Path:

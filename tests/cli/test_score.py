@@ -89,6 +89,39 @@ def test_other_weights_never_pass_for_an_old_score(
     assert not any(record["stored"] for record in json.loads(result.out))
 
 
+def test_times_of_change_are_kept_for_who_sorts_by_them(scoring: Command, gallery: Path) -> None:
+    for path in gallery.iterdir():
+        os.utime(path, (1_000_000, 1_000_000))
+    scoring("score", gallery / "0.png", "--write", "--keep-times")
+    scoring("score", gallery / "1.png", "--write")
+    assert (gallery / "0.png").stat().st_mtime == 1_000_000
+    assert (gallery / "1.png").stat().st_mtime > 1_000_000
+    assert records.read(gallery / "0.png").mark("Tiny") is not None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_ctrl_c_waits_until_the_file_at_hand_is_written(
+    scoring: Command, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted(descriptor: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    try:
+        result = scoring("score", gallery, "--write")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.code == 130
+    assert result.err.splitlines()[-1].endswith("of 6 images done, all files are whole")
+    assert sorted(path.name for path in gallery.iterdir()) == [f"{number}.png" for number in range(6)]
+    assert records.read(gallery / "0.png").mark("Tiny") is not None
+    assert records.read(gallery / "1.png").mark("Tiny") is None
+
+
 def test_a_text_for_all_images_is_noted_beside_the_score(scoring: Command, gallery: Path) -> None:
     path = gallery / "0.png"
     scoring("score", path, "--prompt", "a (blue:1.1) bird", "--write")

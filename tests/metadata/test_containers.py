@@ -461,6 +461,48 @@ def test_permissions_stay(saved: Callable[..., Path]) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == (0o640 if os.name != "nt" else 0o666)
 
 
+def test_times_stay_when_that_is_asked_for(saved: Callable[..., Path]) -> None:
+    path = saved("PNG")
+    os.utime(path, ns=(10**18, 10**18 + 7))
+    write_infotext(path, "text", keep_times=True)
+    assert path.stat().st_mtime_ns == 10**18 + 7
+    write_infotext(path, "another text")
+    assert path.stat().st_mtime_ns > 10**18 + 7
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_stays_when_root_writes(saved: Callable[..., Path]) -> None:
+    path = saved("PNG")
+    path.chmod(0o640)
+    os.chown(path, 1234, 2345)
+    write_infotext(path, "text")
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 2345, 0o640)
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="this system has no extended attributes")
+def test_extended_attributes_stay(saved: Callable[..., Path]) -> None:
+    path = saved("PNG")
+    try:
+        os.setxattr(path, "user.rating", b"5")
+    except OSError:
+        pytest.skip("this disk has no extended attributes")
+    write_infotext(path, "text")
+    assert os.getxattr(path, "user.rating") == b"5"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_stays_a_link_and_what_it_leads_to_is_written(saved: Callable[..., Path]) -> None:
+    path = saved("PNG")
+    store = path.with_name("store.png")
+    path.rename(store)
+    path.symlink_to("store.png")
+    write_infotext(path, "text")
+    assert path.is_symlink()
+    assert read_texts(store).infotext.text == "text"
+    assert sorted(other.name for other in path.parent.iterdir()) == ["image.png", "store.png"]
+
+
 def test_a_read_only_file_is_left_alone(saved: Callable[..., Path]) -> None:
     path = saved("PNG")
     before = path.read_bytes()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import html
 import json
+import os
 import re
 import threading
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from imagereward_ext.jobs.queue import Queue  # noqa: E402
 from imagereward_ext.jobs.runs import Run  # noqa: E402
 from imagereward_ext.refl.config import TrainingConfig, from_mapping  # noqa: E402
 from imagereward_ext.settings import schema  # noqa: E402
+from imagereward_ext.webui.page import panels, png_info  # noqa: E402
 from imagereward_ext.webui.page.widgets import help_text  # noqa: E402
 from imagereward_ext.webui.refl_tab import form, handover, health, prompt_sources, tab  # noqa: E402
 from imagereward_ext.webui.refl_tab import training as training_module  # noqa: E402
@@ -824,3 +827,67 @@ def test_without_runs_status_is_empty_and_quick(training):
     started = time.monotonic()
     assert training.views.status()["runs"] == []
     assert time.monotonic() - started < 1
+
+
+HOSTILE = "<img src=x onerror=alert(1)>\"'&"
+
+
+class Page(HTMLParser):
+    """Tells which tags and attributes a browser would see."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def handle_starttag(self, tag, attributes):
+        self.seen |= {tag, *(name for name, _ in attributes)}
+
+
+def test_no_name_and_no_error_becomes_a_part_of_the_page(training, monkeypatch):
+    def refuse(*_):
+        raise UsageError(HOSTILE)
+
+    monkeypatch.setattr(training, "check", refuse)
+    monkeypatch.setattr(
+        training, "plan", lambda values: dict.fromkeys(("text", "warning"), HOSTILE) | {"notes": [HOSTILE]}
+    )
+    made = [
+        tab._problems(form.defaults() | typed(), training),
+        tab._plan(typed(), training),
+        tab._passing(HOSTILE, HOSTILE, "waiting"),
+        tab._load(HOSTILE, training, [])[0],
+        panels._paragraph(HOSTILE),
+        png_info._shown(HOSTILE),
+    ]
+    for text in made:
+        page = Page()
+        page.feed(text)
+        assert page.seen <= {"p", "div", "class", "data-run", "data-while", "data-problems"}
+    assert html.unescape(made[1]).count(HOSTILE) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_an_output_folder_with_links_to_nowhere_and_pipes_is_read(tmp_path):
+    for name in ("a", "b"):
+        picture().save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"a fox {name}")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "c.txt")
+    picture().save(tmp_path / "c.png")
+    images = prompt_sources.OwnImages()
+    for folders in ([tmp_path], [tmp_path / "loop", tmp_path / "gone.png", tmp_path]):
+        assert sorted(images.prompts(folders)) == ["a fox a", "a fox b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_prompt_folder_offers_files_only(training):
+    folder = training.choices._service.folder() / "prompts"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("a fox\na dog")
+    (folder / "gone.txt").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.txt")
+    assert list(training.choices.prompt_files()) == ["a.txt"]

@@ -6,7 +6,7 @@ from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ScoringError, UsageError, WeightsError
 from imagereward_ext.residency import Residency, Wish
 from imagereward_ext.webui.options import AS_IN_SETTINGS, UNLOAD_IDLE
-from imagereward_ext.webui.service import Service, error_message
+from imagereward_ext.webui.service import Service, error_message, log
 from imagereward_ext.weights.spec import ScorerSpec
 from tests.hosts.fake_host import FakeHost
 from tests.tiny import picture
@@ -104,3 +104,8 @@ def test_job_over_follows_the_settings(service):
     service.job_over()
     assert service.status().name == "tiny" and service.residency._idle_timer is not None
     service.unload()
+
+
+def test_what_a_name_says_reaches_the_console_as_text(caplog):
+    log.warning("%s could not be moved", "a\x1b[2J\n\u202efox.png")
+    assert caplog.messages == ["a\\u001b[2J\\u000a\\u202efox.png could not be moved"]

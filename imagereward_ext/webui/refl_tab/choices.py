@@ -36,7 +36,9 @@ class Choices:
         """Return the prompt files that may be chosen, by name."""
         folder = self._service.folder() / "prompts"
         files = sorted(folder.glob("*")) if folder.is_dir() else []
-        return {path.name: path for path in files if path.suffix.lower() in (".txt", ".json")}
+        return {
+            path.name: path for path in files if path.suffix.lower() in (".txt", ".json") and path.is_file()
+        }
 
     def prompts(self, values: Mapping[str, Any]) -> list[str]:
         """Return the prompts that a form asks for."""
