@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.diffusion.model_config import Family
-from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.errors import ImageRewardError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from imagereward_ext.weights.tensors import TensorFile
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -58,15 +59,17 @@ def inspect(path: Path) -> CheckpointFile:
         )
     if path.suffix.lower() not in SUFFIXES:
         raise CheckpointError(f"{path.name} is not a checkpoint: expected one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no file that could hold a model")
     if path.suffix.lower() == ".safetensors":
         return _inspect_safetensors(path)
-    return CheckpointFile(path, {k: tuple(t.shape) for k, t in _unpickle(path, "meta").items()}, {})
+    return CheckpointFile(path, _pickled(path).shapes, {})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read every tensor of a file; memory-mapped, so what is not used costs no memory."""
     if path.suffix.lower() != ".safetensors":
-        return _unpickle(path, "cpu")
+        return dict(_pickled(path).mapped())
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -156,11 +159,15 @@ def read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, LARGEST_HEADER)))
-            end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        tensors = [entry for key, entry in header.items() if key != "__metadata__"]
+        end = max((int(entry["data_offsets"][1]) for entry in tensors), default=0)
+        sizes = {side for entry in tensors for side in entry["shape"]}
+    except (struct.error, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} is no safetensors file or is damaged; download it again"
         ) from error
+    if not all(type(side) is int and side >= 0 for side in sizes):
+        raise CheckpointError(f"{path.name} holds a tensor with an impossible shape; download it again")
     if 8 + length + end > size:
         missing = 8 + length + end - size
         raise CheckpointError(f"{path.name} is truncated ({missing:,} bytes are missing): download it again")
@@ -170,20 +177,19 @@ def read_header(path: Path) -> dict[str, Any]:
 def _inspect_safetensors(path: Path) -> CheckpointFile:
     header = read_header(path)
     metadata = header.pop("__metadata__", {})
-    return CheckpointFile(path, {key: tuple(entry["shape"]) for key, entry in header.items()}, metadata)
+    texts = {key: str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+    return CheckpointFile(path, {key: tuple(entry["shape"]) for key, entry in header.items()}, texts)
 
 
-def _unpickle(path: Path, device: str) -> dict[str, Tensor]:
-    """Load a pickle with weights_only, which runs no code from the file."""
-    import torch
+def _pickled(path: Path) -> TensorFile:
+    """Open a file of PyTorch's own format; nothing in it is run."""
+    from imagereward_ext.weights.tensors import UnreadableWeightsError, open_tensors
 
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        return open_tensors(path)
+    except UnreadableWeightsError as error:
         raise CheckpointError(
-            f"{path.name} cannot be read safely{reason}: it is damaged, or holds code, which is never run; get it as "
-            ".safetensors"
+            f"{path.name} cannot be read safely: {error.reason}; get it as .safetensors"
         ) from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    return {key: tensor for key, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from error

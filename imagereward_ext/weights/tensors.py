@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,8 +15,11 @@ from torch import Tensor
 
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.storage import replacing
+from imagereward_ext.weights import digests
+from imagereward_ext.weights.archive import DamagedError
+from imagereward_ext.weights.pickles import ForbiddenError, PickleFile, StoredTensor
+from imagereward_ext.wording import visible, well_formed
 
-DIGEST_KEY = "imagereward_digest"
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
@@ -28,20 +28,47 @@ class TensorFile:
     """The tensors of one file by name; each is read from disk when it is asked for."""
 
     def __init__(
-        self, path: Path, shapes: Shapes, read: Callable[[str], Tensor], metadata: Mapping[str, str]
+        self, path: Path, shapes: Shapes, map_file: Callable[[], _Mapped], metadata: Mapping[str, str]
     ) -> None:
         self.path = path
         self.shapes = shapes
         self.metadata = metadata
-        self._read = read
+        self._map = map_file
+        self._read = _Portions(map_file)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._read(name)
 
     def digest(self, names: Iterable[str]) -> str:
         """Identify these tensors by content: the same in whatever file they come."""
-        recorded = self.metadata.get(DIGEST_KEY)
-        return recorded if recorded is not None else digest({name: self[name] for name in names})
+        wanted = self.only(names)
+        return digests.remembered(self.path, sorted(wanted), lambda: digest(wanted))
+
+    def only(self, names: Iterable[str]) -> Mapping[str, Tensor]:
+        """Return some of the tensors by name, still in the file."""
+        return _Unread(tuple(names), self._read)
+
+
+    def mapped(self) -> Mapping[str, Tensor]:
+        """Return all tensors over one mapping: what is looked at stays in memory until the last of them is gone."""
+        return _Unread(tuple(self.shapes), self._map().get_tensor)
+
+
+class _Unread(Mapping[str, Tensor]):
+    """Tensors that are read, or mapped, each time they are asked for."""
+
+    def __init__(self, names: Sequence[str], read: Callable[[str], Tensor]) -> None:
+        self._names = names
+        self._read = read
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def open_tensors(path: Path) -> TensorFile:
@@ -49,7 +76,7 @@ def open_tensors(path: Path) -> TensorFile:
     if not path.is_file():
         raise WeightsError(f"{path} does not exist")
     if path.stat().st_size == 0:
-        raise _broken(path, "it is empty")
+        raise BrokenWeightsError(path, "it is empty")
     return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
 
 
@@ -64,7 +91,7 @@ def check(file: TensorFile, expected: Shapes, what: str) -> None:
     if not missing and not wrong:
         return
     if len(missing) == len(expected):
-        held = ", ".join(list(file.shapes)[:2]) or "nothing"
+        held = _shown(", ".join(list(file.shapes)[:2])) or "nothing"
         raise WeightsError(
             f"{file.path} holds another model, not {what}: none of the {len(expected)} expected tensors is in it "
             f"(it begins with {held})"
@@ -76,7 +103,9 @@ def check(file: TensorFile, expected: Shapes, what: str) -> None:
 
 def convert(file: TensorFile, names: Iterable[str], target: Path) -> TensorFile:
     """Write these tensors of a pickle to a safetensors file and open that; in a read-only place, keep the pickle."""
-    tensors = {name: file[name] for name in names}
+    tensors = file.only(names)
+    if other := [name for name in tensors if tensors[name].dtype not in _TYPE_NAMES]:
+        raise WeightsError(f"{file.path}: {other[0]} holds {tensors[other[0]].dtype}, which no scorer computes with")
     with suppress(OSError):
         save_tensors(target, tensors)
         return open_tensors(target)
@@ -86,10 +115,10 @@ def convert(file: TensorFile, names: Iterable[str], target: Path) -> TensorFile:
 def save_tensors(
     target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> str:
-    """Write a safetensors file atomically, its digest in its metadata; return the digest."""
+    """Write a safetensors file atomically; return its digest."""
     identity = digest(tensors)
     with replacing(target) as part, part.open("wb") as file:
-        _write_safetensors(file, tensors, {"format": "pt", **(metadata or {}), DIGEST_KEY: identity})
+        _write_safetensors(file, tensors, {"format": "pt", **(metadata or {})})
     return identity
 
 
@@ -152,16 +181,17 @@ def is_pickle(path: Path) -> bool:
     return path.suffix != ".safetensors"
 
 
-class BrokenWeightsError(WeightsError):
-    """A file that was cut off or damaged: a fresh copy would help."""
+class UnreadableWeightsError(WeightsError):
+    """A file that cannot be read, or must not be."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path, reason: str, cure: str = "") -> None:
         self.path = path
-        super().__init__(f"{path} cannot be read: {reason}")
+        self.reason = reason
+        super().__init__(f"{path} cannot be read: {reason}{cure}")
 
 
-def _broken(path: Path, reason: str) -> BrokenWeightsError:
-    return BrokenWeightsError(path, reason)
+class BrokenWeightsError(UnreadableWeightsError):
+    """A file that was cut off or damaged: a fresh copy would help."""
 
 
 def _open_safetensors(path: Path) -> TensorFile:
@@ -170,10 +200,14 @@ def _open_safetensors(path: Path) -> TensorFile:
         shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
         metadata = handle.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise _broken(
+        raise BrokenWeightsError(
             path, f"it is cut off, damaged or no safetensors file ({_first_line(error)})"
         ) from error
-    return TensorFile(path, shapes, _Portions(path), metadata)
+    return TensorFile(path, shapes, lambda: _open_mapped(path), metadata)
+
+
+class _Mapped(Protocol):
+    def get_tensor(self, name: str) -> Tensor: ...
 
 
 class _Portions:
@@ -183,15 +217,15 @@ class _Portions:
     tensor that lies in it is gone. So a network that is filled in another precision never holds the file as well.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: Any = None
+    def __init__(self, map_file: Callable[[], _Mapped]) -> None:
+        self._map = map_file
+        self._mapped: _Mapped | None = None
         self._left = 0
 
     def __call__(self, name: str) -> Tensor:
-        if self._left <= 0:
-            self._handle, self._left = _open_mapped(self._path), _PORTION
-        tensor: Tensor = self._handle.get_tensor(name)
+        if self._mapped is None or self._left <= 0:
+            self._mapped, self._left = self._map(), _PORTION
+        tensor = self._mapped.get_tensor(name)
         self._left -= tensor.numel() * tensor.element_size()
         return tensor
 
@@ -203,48 +237,50 @@ def _open_mapped(path: Path) -> Any:  # its methods carry no types
     return safe_open(path, framework="pt")
 
 
+class _MappedPickle:
+    def __init__(self, file: PickleFile, tensors: Mapping[str, StoredTensor]) -> None:
+        self._pages = file.map()
+        self._tensors = tensors
+
+    def get_tensor(self, name: str) -> Tensor:
+        return self._tensors[name].mapped(self._pages)
+
+
 def _open_pickle(path: Path) -> TensorFile:
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "TypedStorage is deprecated")  # torch 2.1's own reader uses it
-            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is refused: it asks to run code while it is read ({_wanted_by(error)}). "
-            "A weights file needs nothing but tensors; get it from its original address."
+        file = PickleFile(path)
+    except ForbiddenError as error:
+        raise UnreadableWeightsError(
+            path,
+            f"it holds code, which is never run ({_first_line(error)})",
+            ". A weights file needs nothing but tensors; get it from its original address",
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-    ) as error:  # torch's reader lets all of them out
-        raise _broken(path, f"it is cut off, damaged or no PyTorch file ({_first_line(error)})") from error
-    tensors: Any = (
-        content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else {}
-    )
-    tensors = {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+    except (DamagedError, OSError) as error:
+        raise BrokenWeightsError(path, f"it is cut off, damaged or no PyTorch file ({_first_line(error)})") from error
+    tensors = _named_tensors(file.content)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors by name")
-    return TensorFile(
-        path, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__, {}
-    )
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    return TensorFile(path, shapes, lambda: _MappedPickle(file, tensors), {})
 
 
-def _is_zip(path: Path) -> bool:
-    # Only the newer, zip-based pickles can be memory-mapped; torch raises on the others.
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _wanted_by(error: Exception) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return found.group(1) if found else _first_line(error)
+def _named_tensors(content: object) -> dict[str, StoredTensor]:
+    """Find a file's tensors: they are all of its content, or lie one level down."""
+    for place in ("model", "state_dict"):
+        if isinstance(content, dict) and place in content:
+            content = content[place]
+            break
+    items = content.items() if isinstance(content, dict) else ()
+    return {k: v for k, v in items if isinstance(k, str) and isinstance(v, StoredTensor)}
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    """Shorten an error, some of whose words may come from the file."""
+    return _shown((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def _shown(text: str) -> str:
+    return visible(well_formed(text[:160]))
 
 
 def _times(shape: Shape) -> str:

@@ -1,0 +1,68 @@
+"""What a file's weights hash to, remembered as long as the file is the one that was hashed.
+
+A gigabyte takes seconds. What a weights file says of itself is not believed: zeroed weights could carry any hash. The
+notes lie in the user's own cache, where no model folder ever is, so whoever can put a file among the weights cannot
+put a note there; and a file put in another's place has another time of change, which no program sets, whatever its
+size and its date say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from imagereward_ext.storage import write_text
+
+_MOST_NOTES = 100
+_LARGEST_FILE = 2**20  # bytes
+_known: dict[str, str] = {}
+"""Digests by what identifies the file and the tensors, the newest last."""
+
+
+def remembered(path: Path, names: Sequence[str], compute: Callable[[], str]) -> str:
+    """Return the digest of these tensors of a file, computing it when the file has changed since."""
+    key = _key(path, names)
+    if key in _known:
+        return _known[key]
+    notes = _read()
+    if key not in notes:
+        notes[key] = compute()
+        if _key(path, names) == key:  # nobody wrote to it meanwhile
+            _write(notes)
+    _known[key] = notes[key]
+    return notes[key]
+
+
+def _key(path: Path, names: Sequence[str]) -> str:
+    state = path.stat()
+    which = [os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    return hashlib.sha256(json.dumps([which, list(names)]).encode()).hexdigest()
+
+
+def _file() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "imagereward" / "digests.json"
+
+
+def _read() -> dict[str, str]:
+    file = _file()
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            return {}
+        notes = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        return {}
+    return notes
+
+
+def _write(notes: dict[str, str]) -> None:
+    newest = dict(list(notes.items())[-_MOST_NOTES:])
+    with suppress(OSError):  # without a cache it is computed again
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(_file(), json.dumps(newest, indent=0) + "\n")
