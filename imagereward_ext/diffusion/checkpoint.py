@@ -69,7 +69,7 @@ def inspect(path: Path) -> CheckpointFile:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read every tensor of a file; memory-mapped, so what is not used costs no memory."""
     if path.suffix.lower() != ".safetensors":
-        return dict(_pickled(path).mapped())
+        return _pickled(path).mapped()
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

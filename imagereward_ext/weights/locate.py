@@ -94,7 +94,8 @@ def _model_folders_in(folders: Iterable[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         for config in sorted(folder.glob(f"*/{CONFIG_NAME}")):
-            found.setdefault(config.parent.name, config.parent)
+            if config.parent.name.isprintable():  # it reaches pages and terminals
+                found.setdefault(config.parent.name, config.parent)
     return found
 
 

@@ -48,10 +48,10 @@ class TensorFile:
         """Return some of the tensors by name, still in the file."""
         return _Unread(tuple(names), self._read)
 
-
-    def mapped(self) -> Mapping[str, Tensor]:
+    def mapped(self) -> dict[str, Tensor]:
         """Return all tensors over one mapping: what is looked at stays in memory until the last of them is gone."""
-        return _Unread(tuple(self.shapes), self._map().get_tensor)
+        file = self._map()
+        return {name: file.get_tensor(name) for name in self.shapes}
 
 
 class _Unread(Mapping[str, Tensor]):
@@ -105,7 +105,9 @@ def convert(file: TensorFile, names: Iterable[str], target: Path) -> TensorFile:
     """Write these tensors of a pickle to a safetensors file and open that; in a read-only place, keep the pickle."""
     tensors = file.only(names)
     if other := [name for name in tensors if tensors[name].dtype not in _TYPE_NAMES]:
-        raise WeightsError(f"{file.path}: {other[0]} holds {tensors[other[0]].dtype}, which no scorer computes with")
+        raise WeightsError(
+            f"{file.path}: {other[0]} holds {tensors[other[0]].dtype}, which no scorer computes with"
+        )
     with suppress(OSError):
         save_tensors(target, tensors)
         return open_tensors(target)
