@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 import statistics
 import uuid
@@ -12,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from imagereward_ext.errors import WeightsError
 from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel, Standard
+from imagereward_ext.weights import labels
 from imagereward_ext.weights.model_folder import write_config
 
 
@@ -43,11 +44,10 @@ def write_model(
 
 def check_label(label: str) -> str:
     """Return the label when it can be a key among an image's generation parameters."""
-    if not re.fullmatch(r"\w[\w .+-]*", label):
-        raise RewardTrainingError(
-            f"the label {label!r} cannot stand inside an image file: use letters, digits, spaces and . + - _"
-        )
-    return label
+    try:
+        return labels.check_label(label)
+    except WeightsError as error:
+        raise RewardTrainingError(str(error)) from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.storage import write_text
 from imagereward_ext.training.event_log import EventLog
 from imagereward_ext.training.states import SavedState, States
+from imagereward_ext.weights.pickles import read_all
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class RewardRunFolder:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(read_all(path))
     except Exception as error:  # it fails in whatever layer reads it
         raise RewardTrainingError(
             f"{path} cannot be read: it is damaged. Delete {path.parent} to start over."

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.storage import replace
+from imagereward_ext.weights.pickles import read_all
 
 TENSORS, PROGRESS = "learner.pt", "state.json"
 
@@ -81,7 +82,7 @@ class States:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedStateError(f"the state {folder} cannot be read: {PROGRESS} is damaged") from error
         try:
-            tensors = torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
+            tensors = read_all(folder / TENSORS)
             return SavedState(
                 step, tensors["parameters"], tensors["optimiser"], tensors.get("scaler") or {}, progress
             )

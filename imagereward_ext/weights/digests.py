@@ -39,7 +39,14 @@ def remembered(path: Path, names: Sequence[str], compute: Callable[[], str]) -> 
 
 def _key(path: Path, names: Sequence[str]) -> str:
     state = path.stat()
-    which = [os.path.realpath(path), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    which = [
+        os.path.realpath(path),
+        state.st_dev,
+        state.st_ino,
+        state.st_size,
+        state.st_mtime_ns,
+        state.st_ctime_ns,
+    ]
     return hashlib.sha256(json.dumps([which, list(names)]).encode()).hexdigest()
 
 

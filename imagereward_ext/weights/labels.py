@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
 from imagereward_ext.errors import WeightsError
-from imagereward_ext.metadata.score_mark import is_label
 
 _PARTS = ("", " hash", " prompt", " Score")
 """What stands behind a label in the keys of its score."""
@@ -34,10 +35,10 @@ _FAMILIES = (
 
 def check_label(label: object) -> str:
     """Return a label that can be a key among an image's generation parameters, and takes no other's place."""
-    if not isinstance(label, str) or not is_label(label):
+    if not isinstance(label, str) or not re.fullmatch(r"\w[\w .+/-]{0,89}", label):
         raise WeightsError(
-            f"the label {_shown(label)} cannot stand inside an image file: give two or more letters, digits, "
-            "blanks, - or /, beginning with a letter"
+            f"the label {_shown(label)} cannot stand inside an image file: use up to 90 letters, digits, "
+            "spaces and . + - / _, a letter first"
         )
     for key in (" ".join((label + part).lower().split()) for part in _PARTS):
         if key in _FIELDS or f"{key} ".startswith(_FAMILIES):
@@ -59,4 +60,8 @@ def check_name(name: object) -> str:
 
 
 def _shown(value: object) -> str:
-    return ascii(value)[:80] if isinstance(value, (str, int, float, type(None))) else f"of type {type(value).__name__}"
+    return (
+        ascii(value)[:80]
+        if isinstance(value, (str, int, float, type(None)))
+        else f"of type {type(value).__name__}"
+    )

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -91,7 +91,8 @@ class PickleFile:
 
     def map(self) -> torch.UntypedStorage:
         """Map the file; what is written into its tensors stays in memory."""
-        return torch.UntypedStorage.from_file(str(self.path), False, self.size)
+        pages = torch.UntypedStorage.from_file(str(self.path), False, self.size)
+        return cast(torch.UntypedStorage, pages)
 
 
 def read_all(path: Path) -> Any:
@@ -214,7 +215,9 @@ def _view(storage: Any, dtype: Any, offset: Any, shape: Any, stride: Any) -> Sto
         raise DamagedError("it holds a tensor without numbers")
     if not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise DamagedError("it holds a tensor without a shape")
-    if not len(shape) == len(stride) <= _MOST_DIMENSIONS or not all(map(_is_count, (offset, *shape, *stride))):
+    if not len(shape) == len(stride) <= _MOST_DIMENSIONS or not all(
+        map(_is_count, (offset, *shape, *stride))
+    ):
         raise DamagedError("it holds a tensor with an impossible shape")
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if 0 not in shape and (last + 1) * dtype.itemsize > storage.size:
@@ -339,7 +342,12 @@ class Machine:
                     raise DamagedError(f"its program has the instruction {code!r}, which weights do not need")
                 instruction(self)
             return self._stack.pop()
-        except (IndexError, KeyError, TypeError, ValueError) as error:  # a stack, a memo or arguments that lie
+        except (
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:  # a stack, a memo or arguments that lie
             raise DamagedError("its program is damaged") from error
 
     def _take(self, count: int) -> bytes:

@@ -258,7 +258,9 @@ def _open_pickle(path: Path) -> TensorFile:
             ". A weights file needs nothing but tensors; get it from its original address",
         ) from error
     except (DamagedError, OSError) as error:
-        raise BrokenWeightsError(path, f"it is cut off, damaged or no PyTorch file ({_first_line(error)})") from error
+        raise BrokenWeightsError(
+            path, f"it is cut off, damaged or no PyTorch file ({_first_line(error)})"
+        ) from error
     tensors = _named_tensors(file.content)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors by name")
