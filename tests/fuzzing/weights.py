@@ -18,6 +18,7 @@ from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.weights.archive import DamagedError
 from imagereward_ext.weights.pickles import ForbiddenError, read_all
 from imagereward_ext.weights.tensors import digest, open_tensors
+from imagereward_ext.wording import visible, well_formed
 from tests.fuzzing import programs, without_a_part
 
 SIGN = Path(tempfile.gettempdir()) / "imagereward-a-weight-file-ran-code"
@@ -128,7 +129,11 @@ def _failure(read: object, path: Path) -> str | None:
         return None if read is _as_state else "an error that nobody may see"
     except ImageRewardError as error:
         message = str(error).replace(str(path), "")
-        return None if message.isprintable() and len(message) < 1000 else f"an unclear refusal: {message!r}"
+        return (
+            None
+            if visible(well_formed(message)) == message and len(message) < 1000
+            else f"an unclear refusal: {message!r}"
+        )
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return f"a tensor of {largest:,} bytes" if largest > path.stat().st_size else None
