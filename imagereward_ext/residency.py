@@ -17,13 +17,12 @@ from imagereward_ext.compute import Compute, precision_of
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.memory import is_out_of_memory, return_memory
 from imagereward_ext.weights.spec import ScorerSpec
+from imagereward_ext.wording import Say
 
 if TYPE_CHECKING:  # executing the WebUI's scripts must not load torch
     from PIL.Image import Image
 
     from imagereward_ext.scorers import Scorer
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,10 @@ class Scores(NamedTuple):
     digest: str
 
 
-Load = Callable[[Wish, Report], "Scorer"]
+Load = Callable[[Wish, Say], "Scorer"]
 
 
-def load_from_disk(wish: Wish, report: Report) -> Scorer:
+def load_from_disk(wish: Wish, report: Say) -> Scorer:
     """Load a scorer the way everything else in this project does."""
     from imagereward_ext.scorers import load_scorer
 
@@ -101,7 +100,7 @@ class Residency:
         self._idle_timer: threading.Timer | None = None
 
     @contextmanager
-    def borrow(self, wish: Wish, report: Report = lambda message: None) -> Iterator[Scorer]:
+    def borrow(self, wish: Wish, report: Say = lambda message: None) -> Iterator[Scorer]:
         """Lend the wished scorer, loading it when another one or none is loaded.
 
         Nobody else uses, moves or unloads it meanwhile.
@@ -115,7 +114,7 @@ class Residency:
         images: Sequence[Image],
         prompts: Sequence[str],
         wish: Wish,
-        report: Report = lambda message: None,
+        report: Say = lambda message: None,
     ) -> Scores:
         """Score images; when the device runs out of memory, once more on the CPU."""
         try:
@@ -183,11 +182,11 @@ class Residency:
                 fell_back=self._fell_back,
             )
 
-    def _score(self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Report) -> Scores:
+    def _score(self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Say) -> Scores:
         with self.borrow(wish, report) as scorer, _host_autocast_off(scorer.device.type):
             return Scores(scorer.score(list(images), list(prompts)), scorer.label, scorer.digest)
 
-    def _ready(self, wish: Wish, report: Report) -> Scorer:
+    def _ready(self, wish: Wish, report: Say) -> Scorer:
         if self._scorer is None or self._wish != wish:
             self.unload()
             self._take(wish, wish, report)
@@ -196,7 +195,7 @@ class Residency:
         assert self._scorer is not None
         return self._scorer
 
-    def _take(self, wish: Wish, actual: Wish, report: Report) -> None:
+    def _take(self, wish: Wish, actual: Wish, report: Say) -> None:
         import torch
 
         # A host may call from within inference mode; weights made there could never be trained against.

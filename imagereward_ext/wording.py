@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+"""Takes one line for a person: what happens meanwhile, such as a download."""
 
 _CONTROLS = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f"  # all but the tab: line ends, ESC, C1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from imagereward_ext.errors import UsageError
 from imagereward_ext.evaluation.report import Report
 from imagereward_ext.weights.catalogue import DEFAULT
 from imagereward_ext.weights.spec import ScorerSpec
+from imagereward_ext.wording import Say
 
 if TYPE_CHECKING:
     from imagereward_ext.diffusion.parts import DiffusionParts
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from imagereward_ext.scorers import Scorer
 
 GUIDANCE = (1.0, 30.0)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.loading import Source
 from imagereward_ext.storage import write_text
 from imagereward_ext.weights.spec import ScorerSpec
+from imagereward_ext.wording import Say
 
 _NOTES = "digests.json"
 
@@ -43,7 +44,7 @@ class LazyScorer:
 
 
 def open_scorer(
-    spec: ScorerSpec, cache: Path, compute: Compute | None = None, report: Callable[[str], None] | None = None
+    spec: ScorerSpec, cache: Path, compute: Compute | None = None, report: Say | None = None
 ) -> LazyScorer:
     """Find a scorer; load it now only when its digest is not known."""
     compute = compute or Compute()

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.wording import Say
 
 NEEDED = {"diffusers": "0.31", "peft": "0.13", "accelerate": "0.21"}
 """What training imports, each with the oldest version that works."""
@@ -31,7 +32,6 @@ _VERSIONS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("0", {"diffusers": "0.31.0", "peft": "0.13.2", "accelerate": "0.31.0"}),
 )
 
-Report = Callable[[str], None]
 Installed = Callable[[str], "str | None"]
 
 
@@ -73,7 +73,7 @@ def versions_in(folder: Path) -> dict[str, str]:
     }
 
 
-def install(folder: Path, report: Report, host: Installed = version_in_host) -> dict[str, str]:
+def install(folder: Path, report: Say, host: Installed = version_in_host) -> dict[str, str]:
     """Fill the private folder with what the host lacks; it appears under its name only when it is complete."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -114,7 +114,7 @@ def check(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def _pip_install(specifications: list[str], target: Path, report: Report) -> None:
+def _pip_install(specifications: list[str], target: Path, report: Say) -> None:
     report(f"Installing {', '.join(specifications)} …")
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(target), "--upgrade"]
     command += [

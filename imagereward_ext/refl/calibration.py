@@ -5,7 +5,7 @@ The run keeps what was measured, so that a resumed one goes on by the same numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ from imagereward_ext.scorers.calibration import STANDARD, Calibration
 from imagereward_ext.scorers.reward import calibrate
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.randomness import derived_seed
+from imagereward_ext.wording import Say
 
 CALIBRATION_IMAGES = 32
 """Enough to tell a spread within an eighth."""
@@ -81,7 +82,7 @@ def measured(
     return found
 
 
-def tell(measurements: Mapping[str, Calibration], note: Callable[[str], None]) -> None:
+def tell(measurements: Mapping[str, Calibration], note: Say) -> None:
     """Say what was measured."""
     for name, scale in measurements.items():
         note(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from imagereward_ext.settings import FieldError, schema
 from imagereward_ext.training.learner import Learner, adamw
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.randomness import derived_seed, shuffled_index
+from imagereward_ext.wording import Say
 
 FEWEST_PROMPTS = 2
 
@@ -103,7 +104,7 @@ def load_session(
     prompts: list[str],
     processes: Processes,
     load: LoadScorer,
-    note: Callable[[str], None],
+    note: Say,
     kept: Mapping[str, Any] | None = None,
 ) -> Session:
     """Load everything, freeze it, and put the LoRA in. ``kept`` are the facts that a resumed run began with."""
@@ -219,9 +220,7 @@ def evenly(prompts: Sequence[str], count: int) -> list[str]:
     return [prompts[i % len(prompts)] for i in range(count)]
 
 
-def warn_about_long_prompts(
-    parts: DiffusionParts, prompts: Sequence[str], note: Callable[[str], None]
-) -> None:
+def warn_about_long_prompts(parts: DiffusionParts, prompts: Sequence[str], note: Say) -> None:
     """Say it when prompts are longer than the text encoder's window."""
     room = min(text.positions for text in parts.config.text_encoders) - 2
     long = sum(len(parts.tokenizer.tokens(prompt)) > room for prompt in prompts)

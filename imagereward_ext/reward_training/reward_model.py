@@ -16,9 +16,10 @@ from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.loading import Source, find_source, load_scorer
 from imagereward_ext.weights.catalogue import RemoteFile
-from imagereward_ext.weights.download import Report, obtain
+from imagereward_ext.weights.download import obtain
 from imagereward_ext.weights.model_folder import ModelConfig
 from imagereward_ext.weights.spec import ScorerSpec
+from imagereward_ext.wording import Say
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Where:
     folder: Path | None = None
     """Searched before all other places."""
     download: bool = True
-    report: Report | None = None
+    report: Say | None = None
 
     def source(self, name: str) -> Source:
         """Find (or bring) a scorer's files."""

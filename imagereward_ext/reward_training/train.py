@@ -27,9 +27,8 @@ from imagereward_ext.reward_training.task import RankingTask, Watch
 from imagereward_ext.training.engine import Ending
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.stopping import StopRequest
-from imagereward_ext.wording import counted
+from imagereward_ext.wording import Say, counted
 
-Report = Callable[[str], None]
 _ENOUGH_HELD_OUT = 100
 _ENOUGH_FOR_A_STANDARD = 20
 """As for a mix: of fewer images a mean and a spread are chance."""
@@ -79,7 +78,7 @@ def train_reward(
     label: str | None = None,
     run: Path | None = None,
     cpu: bool = False,
-    report: Report | None = None,
+    report: Say | None = None,
     watch: Watch | None = None,
 ) -> TrainedModel:
     """Train a scorer into the model folder `output`; called again after a stop or a kill, it goes on.
@@ -129,7 +128,7 @@ def train_reward(
 
 
 def _standard(
-    task: RankingTask, reference: Sequence[RankedPrompt], unchanged: bool, say: Report
+    task: RankingTask, reference: Sequence[RankedPrompt], unchanged: bool, say: Say
 ) -> tuple[Standard, int]:
     """Standardise the model, and count on how many images; 0 when it keeps the scale of what it started from."""
     start, cases = task.model.start_standard, _cases(reference)
@@ -146,7 +145,7 @@ def _standard(
     return standard_of(task.raw_rewards(cases)), len(cases)
 
 
-def read_sets(data: Data, seed: int = 0, report: Report | None = None) -> RankingSets:
+def read_sets(data: Data, seed: int = 0, report: Say | None = None) -> RankingSets:
     """Read all rankings, check every image once, and see that something is left to learn from and to measure."""
     say = report or (lambda message: None)
     training = read_rankings(data.training, data.images)
@@ -201,7 +200,7 @@ def _require_pairs(
     )
 
 
-def _tell_skipped(skipped: Sequence[Problem], folder: RewardRunFolder, say: Report) -> None:
+def _tell_skipped(skipped: Sequence[Problem], folder: RewardRunFolder, say: Say) -> None:
     if not skipped:
         return
     path = folder.write_skipped([f"{problem.image}: {problem.reason}" for problem in skipped])

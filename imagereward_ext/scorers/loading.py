@@ -16,7 +16,6 @@ from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.calibration import STANDARD, Calibration
 from imagereward_ext.weights import catalogue, locate, model_folder
 from imagereward_ext.weights.catalogue import Entry
-from imagereward_ext.weights.download import Report
 from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import (
     BrokenWeightsError,
@@ -28,6 +27,7 @@ from imagereward_ext.weights.tensors import (
     open_tensors,
     set_aside,
 )
+from imagereward_ext.wording import Say
 
 _FOLDERS_ONLY = ("clip-mlp", "mix")
 """Architectures of which nothing is published: they come as model folders."""
@@ -54,7 +54,7 @@ class Source:
     mean: float = 0.0
     std: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
-    report: Report = print
+    report: Say = print
     spec: ScorerSpec = field(default_factory=ScorerSpec)
     """As it was asked for: what this scorer shares with others lies in the same places."""
     fetch_again: Callable[[], Path] | None = None
@@ -112,7 +112,7 @@ def load_scorer(
     batch_size: int | None = None,
     folder: Path | str | None = None,
     download: bool = True,
-    report: Report | None = None,
+    report: Say | None = None,
 ) -> Scorer:
     """Load a scorer by name, model folder or weights file.
 
@@ -138,7 +138,7 @@ def build_scorer(source: Source, placement: Placement) -> Scorer:
     return scorer
 
 
-def find_source(spec: ScorerSpec, report: Report | None = None) -> Source:
+def find_source(spec: ScorerSpec, report: Say | None = None) -> Source:
     """Find (or bring) the files of a scorer without opening them."""
     report = report or (lambda message: None)
     found = spec.resolve()
@@ -147,7 +147,7 @@ def find_source(spec: ScorerSpec, report: Report | None = None) -> Source:
     return (_from_folder if found.is_dir() else _from_file)(found, spec, report)
 
 
-def _from_catalogue(entry: Entry, spec: ScorerSpec, report: Report) -> Source:
+def _from_catalogue(entry: Entry, spec: ScorerSpec, report: Say) -> Source:
     def obtain_weights() -> Path:
         return spec.obtain(entry.weights, report)
 
@@ -156,14 +156,14 @@ def _from_catalogue(entry: Entry, spec: ScorerSpec, report: Report) -> Source:
     return source if locate.is_hub_cache(weights) else replace(source, fetch_again=obtain_weights)
 
 
-def _from_file(path: Path, spec: ScorerSpec, report: Report) -> Source:
+def _from_file(path: Path, spec: ScorerSpec, report: Say) -> Source:
     """Take a lone weights file as ImageReward's; opening it will tell if it is something else."""
     entry = catalogue.ENTRIES[catalogue.DEFAULT]
     beside = replace(spec, folder=spec.folder or path.parent)
     return _source_of(entry, locate.newest(path) or path, beside, report)
 
 
-def _source_of(entry: Entry, weights: Path, spec: ScorerSpec, report: Report) -> Source:
+def _source_of(entry: Entry, weights: Path, spec: ScorerSpec, report: Say) -> Source:
     return Source(
         name=entry.name,
         label=entry.label,
@@ -178,7 +178,7 @@ def _source_of(entry: Entry, weights: Path, spec: ScorerSpec, report: Report) ->
     )
 
 
-def _from_folder(path: Path, spec: ScorerSpec, report: Report) -> Source:
+def _from_folder(path: Path, spec: ScorerSpec, report: Say) -> Source:
     config = model_folder.read_config(path)
     if config.architecture not in (known := architectures()):
         raise WeightsError(

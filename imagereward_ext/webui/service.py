@@ -14,13 +14,13 @@ from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.hosts import Host, current_host
 from imagereward_ext.metadata.score_mark import ScoreMark
-from imagereward_ext.residency import After, Policy, Report, Residency, Status, Wish
+from imagereward_ext.residency import After, Policy, Residency, Status, Wish
 from imagereward_ext.settings import read, schema
 from imagereward_ext.webui import history as histories
 from imagereward_ext.webui.history import History
 from imagereward_ext.webui.options import AS_IN_SETTINGS, MOVE_TO_CPU, UNLOAD_IDLE, Settings
 from imagereward_ext.weights.spec import ScorerSpec
-from imagereward_ext.wording import visible
+from imagereward_ext.wording import Say, visible
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,7 +78,7 @@ class Service:
         return Path(chosen) if chosen else self.host.models_folder() / "ImageReward"
 
     def score(
-        self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Report | None = None
+        self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Say | None = None
     ) -> list[ScoreMark | None]:
         """Score images; one that gives no number is None. Raises an error with a plain sentence when none can."""
         answer = self.residency.score(images, prompts, wish, report or self.host.tell)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.weights import locate
 from imagereward_ext.weights.catalogue import RemoteFile
-
-Report = Callable[[str], None]
-"""Receives plain messages for the user."""
+from imagereward_ext.wording import Say
 
 
 def obtain(
-    file: RemoteFile, folder: Path | str | None = None, *, download: bool = True, report: Report | None = None
+    file: RemoteFile, folder: Path | str | None = None, *, download: bool = True, report: Say | None = None
 ) -> Path:
     """Return the file's path, downloading it first when it is nowhere on this machine."""
     found = locate.find_file(file, folder)
@@ -28,7 +25,7 @@ def obtain(
     return _download(file, target_folder, report or (lambda message: None))
 
 
-def _download(file: RemoteFile, folder: Path, report: Report) -> Path:
+def _download(file: RemoteFile, folder: Path, report: Say) -> Path:
     from filelock import FileLock
 
     target = folder / file.name

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from imagereward_ext.weights import locate
 from imagereward_ext.weights.catalogue import DEFAULT, Entry, RemoteFile
-from imagereward_ext.weights.download import Report, obtain
+from imagereward_ext.weights.download import obtain
+from imagereward_ext.wording import Say
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,6 @@ class ScorerSpec:
         """Name another scorer, with its files in the same places."""
         return replace(self, name=name)
 
-    def obtain(self, file: RemoteFile, report: Report) -> Path:
+    def obtain(self, file: RemoteFile, report: Say) -> Path:
         """Find (or bring) a single published file."""
         return obtain(file, self.folder, download=self.download, report=report)
