@@ -147,12 +147,12 @@ def network_work(model: DiffusionConfig, height: int, width: int) -> tuple[Work,
     use_low_memory_layers(unet)
     use_low_memory_layers(vae.decoder)
     added = extra if model.family == "sdxl" else None
-    levels = range(len(model.unet["block_out_channels"]))
-    return (
-        _count(unet, lambda: unet(latents, t, encoder_hidden_states=states, added_cond_kwargs=added),
-               {h * w // 4**level for level in levels}),
-        _count(vae, lambda: vae.decode(latents), {h * w}),
-    )  # fmt: skip
+
+    def predict() -> None:
+        unet(latents, t, encoder_hidden_states=states, added_cond_kwargs=added)
+
+    tokens_per_level = {h * w // 4**level for level in range(len(model.unet["block_out_channels"]))}
+    return _count(unet, predict, tokens_per_level), _count(vae, lambda: vae.decode(latents), {h * w})
 
 
 def _count(network: nn.Module, forward: Callable[[], Any], tokens: set[int]) -> Work:

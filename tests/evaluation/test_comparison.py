@@ -52,9 +52,29 @@ def world(tmp_path_factory):
 
 def command(world, output, *more):
     folder, base, lora = world
-    return main(["compare", str(base), str(lora), "--prompts", str(folder / "held-out.txt"), "--output", str(output),
-                 "--scorer", "red", "--scorer", "green", "--steps", "4", "--sampler", "ddpm", "--guidance", "1", "--cpu",
-                 *more])  # fmt: skip
+    return main(
+        [
+            "compare",
+            str(base),
+            str(lora),
+            "--prompts",
+            str(folder / "held-out.txt"),
+            "--output",
+            str(output),
+            "--scorer",
+            "red",
+            "--scorer",
+            "green",
+            "--steps",
+            "4",
+            "--sampler",
+            "ddpm",
+            "--guidance",
+            "1",
+            "--cpu",
+            *more,
+        ]
+    )
 
 
 def test_the_comparison_sees_what_was_trained(world, tmp_path, monkeypatch, capsys):
@@ -211,8 +231,18 @@ def test_files_of_other_makers_and_broken_ones(tmp_path):
     )
     save_file(tensors | {"lora_unet_x.lora_mid.weight": layer.up.clone()}, tmp_path / "locon.safetensors")
     (tmp_path / "p.txt").write_text("a cat")
-    code = main(["compare", str(tmp_path / "tiny.safetensors"), str(tmp_path / "locon.safetensors"), "--prompts",
-                 str(tmp_path / "p.txt"), "--output", str(tmp_path / "out"), "--cpu"])  # fmt: skip
+    code = main(
+        [
+            "compare",
+            str(tmp_path / "tiny.safetensors"),
+            str(tmp_path / "locon.safetensors"),
+            "--prompts",
+            str(tmp_path / "p.txt"),
+            "--output",
+            str(tmp_path / "out"),
+            "--cpu",
+        ]
+    )
     assert code == 1
 
 
@@ -227,9 +257,24 @@ def test_a_checkpoint_is_read_as_it_is_asked_for(tmp_path):
 
 def test_every_word_of_the_command_line_reaches_the_comparison(tmp_path):
     (tmp_path / "p.txt").write_text("a cat\na dog")
-    given = {"scorer": "red", "lora_weight": 0.5, "sampler": "ddim", "steps": 3, "guidance": 2.0, "negative": "bad",
-             "width": 64, "height": 96, "seed": 7, "seeds": 2, "batch_size": 5, "clip_skip": 2, "vae": "v.pt",
-             "prediction": "epsilon", "precision": "bf16", "weights_dir": "scorers"}  # fmt: skip
+    given = {
+        "scorer": "red",
+        "lora_weight": 0.5,
+        "sampler": "ddim",
+        "steps": 3,
+        "guidance": 2.0,
+        "negative": "bad",
+        "width": 64,
+        "height": 96,
+        "seed": 7,
+        "seeds": 2,
+        "batch_size": 5,
+        "clip_skip": 2,
+        "vae": "v.pt",
+        "prediction": "epsilon",
+        "precision": "bf16",
+        "weights_dir": "scorers",
+    }
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     flags = ["--keep-images", "--cpu", "--no-download"]
     said = ["base.safetensors", "lora.safetensors", "--prompts", str(tmp_path / "p.txt"), "--output", "out"]
