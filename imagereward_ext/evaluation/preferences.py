@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,6 +13,7 @@ from imagereward_ext.evaluation.report import Report, Table, left_out
 from imagereward_ext.evaluation.scoring import Item, ScoreTable
 from imagereward_ext.evaluation.statistics import (
     Interval,
+    Share,
     agreement_share,
     doubt,
     filter_share,
@@ -26,6 +27,7 @@ from imagereward_ext.wording import counted
 
 KS = (1, 2, 4)
 PEOPLE = "people"
+ShareOfTopK = Callable[[Sequence[float], Sequence[float], int], Share]
 _PAIRS = "A pair counts when people ranked its two images differently; a scorer's tie is wrong."
 _BRACKETS = "In brackets: 95 % intervals, prompts resampled 2,000 times."
 
@@ -78,39 +80,48 @@ def measure_preferences(
         name: [preference_share(r, s) for r, s in zip(ranks, values, strict=True)]
         for name, values in by_scorer.items()
     }
-    full = [
-        row
-        for row, prompt in enumerate(usable)
-        if (
-            len(prompt.images) > max(KS)
-            if images_per_prompt is None
-            else len(prompt.images) == images_per_prompt
-        )
-    ]
+    full = [row for row, prompt in enumerate(usable) if _is_full(len(prompt.images), images_per_prompt)]
 
-    def found(measure: Any, values: Sequence[Sequence[float]], k: int) -> Interval:
-        return share_interval([measure(ranks[row], values[row], k) for row in full], seed=seed)
+    def found(measure: ShareOfTopK) -> dict[str, dict[int, Interval]]:
+        return {
+            name: {
+                k: share_interval([measure(ranks[row], values[row], k) for row in full], seed=seed)
+                for k in KS
+            }
+            for name, values in by_scorer.items()
+        }
 
-    agreement = {(PEOPLE, name): share_interval(shares, seed=seed) for name, shares in right.items()}
-    for first, second in combinations(by_scorer, 2):
-        shares = [
-            agreement_share(r, a, b)
-            for r, a, b in zip(ranks, by_scorer[first], by_scorer[second], strict=True)
-        ]
-        agreement[first, second] = share_interval(shares, seed=seed)
+    accuracy = {name: share_interval(shares, seed=seed) for name, shares in right.items()}
     return Preferences(
         prompts=len(usable),
         pairs=count_pairs(usable),
         full_prompts=len(full),
-        accuracy={name: share_interval(shares, seed=seed) for name, shares in right.items()},
-        recall={name: {k: found(recall_share, values, k) for k in KS} for name, values in by_scorer.items()},
-        filter={name: {k: found(filter_share, values, k) for k in KS} for name, values in by_scorer.items()},
-        agreement=agreement,
+        accuracy=accuracy,
+        recall=found(recall_share),
+        filter=found(filter_share),
+        agreement={(PEOPLE, name): interval for name, interval in accuracy.items()}
+        | _agreement(ranks, by_scorer, seed),
         differences={
             (first, second): share_difference(right[first], right[second], seed=seed)
             for first, second in combinations(right, 2)
         },
     )
+
+
+def _is_full(images: int, images_per_prompt: int | None) -> bool:
+    """Tell whether recall and filter can fail on a prompt with so many images, or whether it has as many as asked for."""
+    return images > max(KS) if images_per_prompt is None else images == images_per_prompt
+
+
+def _agreement(
+    ranks: Sequence[Sequence[float]], by_scorer: Mapping[str, Sequence[Sequence[float]]], seed: int
+) -> dict[tuple[str, str], Interval]:
+    """Measure how often each two scorers order people's pairs alike."""
+    agreement = {}
+    for first, second in combinations(by_scorer, 2):
+        rows = zip(ranks, by_scorer[first], by_scorer[second], strict=True)
+        agreement[first, second] = share_interval([agreement_share(*row) for row in rows], seed=seed)
+    return agreement
 
 
 def preferences_report(measured: Preferences, skipped: int = 0) -> Report:

@@ -81,6 +81,10 @@ class ScoreCache:
         """Return a score, None when it was never computed."""
         return self._known.get(_key(image_digest, prompt))
 
+    def __getitem__(self, case: tuple[str, str]) -> float:
+        """Return a score that was computed."""
+        return self._known[_key(*case)]
+
     def add(self, scores: Mapping[tuple[str, str], float]) -> None:
         """Keep scores by (image digest, prompt)."""
         if not scores:
@@ -108,10 +112,7 @@ def score_items(
     caches = {scorer.name: ScoreCache(cache, scorer) for scorer in scorers}
     found: dict[str, dict[Item, float]] = {scorer.name: {} for scorer in scorers}
     problems: list[Problem] = []
-    prompts_of: dict[Path, list[str]] = {}
-    for item in dict.fromkeys(items):
-        prompts_of.setdefault(item.image, []).append(item.prompt)
-
+    prompts_of = _prompts_by_image(items)
     with ThreadPoolExecutor(_READERS) as pool:
         for paths in _blocks(list(prompts_of), _IMAGES_AT_ONCE):
             digests = dict(zip(paths, pool.map(_digest_or_none, paths), strict=True))
@@ -132,14 +133,20 @@ def score_items(
                 elif isinstance(image, Problem):
                     problems.append(image)
                 else:
-                    for scorer in scorers:
-                        for prompt in prompts_of[path]:
-                            score = caches[scorer.name].get(digest, prompt)
-                            assert score is not None
-                            found[scorer.name][Item(path, prompt)] = score
+                    for name, known in caches.items():
+                        found[name] |= {
+                            Item(path, prompt): known[digest, prompt] for prompt in prompts_of[path]
+                        }
             if progress is not None:
                 progress(len(paths))
     return ScoreTable(found, problems)
+
+
+def _prompts_by_image(items: Iterable[Item]) -> dict[Path, list[str]]:
+    prompts_of: dict[Path, list[str]] = {}
+    for item in dict.fromkeys(items):
+        prompts_of.setdefault(item.image, []).append(item.prompt)
+    return prompts_of
 
 
 def _score_missing(
