@@ -17,6 +17,7 @@ from imagereward_ext.evaluation import generators
 from imagereward_ext.images import MAX_PIXELS, find_images, open_image
 from imagereward_ext.metadata import records
 from imagereward_ext.rankings import read_rankings
+from imagereward_ext.refl.pool import pixels_of
 from imagereward_ext.storage import file_digest
 
 
@@ -231,6 +232,8 @@ def test_no_reader_of_lists_waits_for_a_pipe(tmp_path: Path) -> None:
             read(pipe)
     with pytest.raises(OSError, match="a pipe or a device"):
         file_digest(pipe)
+    with pytest.raises(ImageRewardError, match="cannot be read as an image: .*a pipe or a device"):
+        pixels_of(pipe, 64, 64)
     (tmp_path / "train_1").mkdir()
     os.mkfifo(tmp_path / "train_1" / "train_1.json")
     with pytest.raises(ImageRewardError, match="holds no rankings"):

@@ -154,6 +154,18 @@ def test_a_folder_that_must_not_be_changed_leaves_all_as_it_was(
     assert (names(image.parent), names(away)) == (["0.png", "0.txt"], [])
 
 
+def test_a_disk_that_is_read_only_leaves_all_as_it_was(
+    image: Path, away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "link", refusing)
+    with pytest.raises(ImageError, match=r"\(Read-only file system\); it is where it was"):
+        relocation.move(image, away)
+    assert (names(image.parent), names(away)) == (["0.png", "0.txt"], [])
+
+
 def test_a_source_that_cannot_be_taken_away_brings_all_back(
     image: Path, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     if not arguments:
-        print(_overview(), file=sys.stderr)
+        for line in _overview().split("\n"):
+            say(line)
         return BAD_USAGE
     name, *rest = arguments
     if name in ("-h", "--help", "help"):
