@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -19,6 +19,10 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".apng"}
 )  # fmt: skip
 """What counts as an image in a folder; a file named one by one may be called anything."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+"""What is decoded, in Pillow's words: pictures made of pixels. Pillow knows more, and for some of it (EPS) it starts
+another program with the file."""
 
 MAX_PIXELS = 2**27
 """About 134 megapixels (11585 x 11585), 0.4 GB when decoded. A file that claims more is taken for a trap."""
@@ -39,8 +43,8 @@ def open_image(path: Path | str) -> Image.Image:
     path = Path(path)
     try:
         _refuse_pipes(path)
-        with Image.open(path) as file:
-            _refuse_giants(file.size)
+        with opened(path) as file:
+            refuse_giants(file.size)
             file.load()
             image = file.copy()  # without the file, which closes here
     except ImageError as error:
@@ -48,6 +52,26 @@ def open_image(path: Path | str) -> Image.Image:
     # A broken file makes Pillow's decoders raise whatever their parsing meets.
     except Exception as error:
         raise ImageError(f"{path}: {_what_is_wrong(path, error)}") from error
+    return as_seen(image)
+
+
+def opened(file: Path | BinaryIO) -> Image.Image:
+    """Open an image of one of the FORMATS, without decoding it."""
+    Image.init()  # or Pillow knows no more than five formats until one of the others is asked for
+    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def refuse_giants(size: tuple[int, int], most: int = MAX_PIXELS) -> None:
+    """Refuse an image by the size that its file claims."""
+    width, height = size
+    if width * height > most:
+        raise ImageError(
+            f"is {width:,} x {height:,} pixels large; more than {most / 1e6:,.0f} megapixels are not decoded"
+        )
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """Turn an image as its camera noted, and bring 16-bit greys to 8 bits."""
     return _upright(_eight_bits(image))
 
 
@@ -131,14 +155,6 @@ def _refuse_pipes(path: Path) -> None:
         raise ImageError("is no file, but a pipe or a device")
 
 
-def _refuse_giants(size: tuple[int, int]) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"is {width:,} x {height:,} pixels large; more than {MAX_PIXELS / 1e6:,.0f} megapixels are not decoded"
-        )
-
-
 def _what_is_wrong(path: Path, error: Exception) -> str:
     """Say in a few words why a file could not be decoded."""
     if path.is_dir():
@@ -148,7 +164,7 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
     if path.stat().st_size == 0:
         return "is empty (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image, or of a kind that Pillow cannot read here"
+        return "is not an image, or of a kind that is not read here"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return "claims to be larger than Pillow's own limit, and was not decoded"
     if isinstance(error, MemoryError):

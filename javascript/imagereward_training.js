@@ -13,7 +13,7 @@
     const MOST_POINTS = 400; // of a curve; more than a screen shows
     const SVG = "http://www.w3.org/2000/svg";
 
-    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false, lacking: false, away: false, refreshLater: false};
+    const state = {chosen: "", run: null, starts: -1, position: 0, updates: [], checks: [], report: null, reported: "", folders: false, lacking: false, away: false, refreshLater: false, locked: false};
 
     function app() {
         return typeof gradioApp === "function" ? gradioApp() : document;
@@ -36,10 +36,6 @@
 
     // ---- talking to the server
 
-    function token() {
-        return part("token")?.dataset.token ?? "";
-    }
-
     function address(route, query) {
         const url = new URL(`imagereward/v1/train/${route}`, window.location.href);
         for (const [key, value] of Object.entries(query ?? {})) url.searchParams.set(key, value);
@@ -47,12 +43,12 @@
     }
 
     async function ask(route, query, body) {
-        const headers = {"x-imagereward-token": token()};
-        const how = body === undefined ? {headers} : {
-            method: "POST", body: JSON.stringify(body), headers: {...headers, "content-type": "application/json"},
+        const how = body === undefined ? {} : {
+            method: "POST", body: JSON.stringify(body), headers: {"content-type": "application/json"},
         };
         const response = await fetch(address(route, query), how);
         const answer = await response.json();
+        state.locked = response.status === 401;
         if (!response.ok) throw new Error(answer.detail ?? response.statusText);
         return answer;
     }
@@ -309,7 +305,7 @@
 
     function picture(file, title) {
         const image = element("img");
-        image.src = address("picture", {run: state.run.name, file, token: token()});
+        image.src = address("picture", {run: state.run.name, file});
         image.title = image.alt = title;
         image.loading = "lazy";
         return image;
@@ -413,7 +409,8 @@
         try {
             answer = await ask("status", asked);
         } catch (error) {
-            fill(".imagereward-refl-numbers", `The WebUI does not answer: ${error.message}`);
+            if (state.locked) unlock();
+            else fill(".imagereward-refl-numbers", `The WebUI does not answer: ${error.message}`);
             return true;
         }
         const run = answer.run;
@@ -440,6 +437,12 @@
         }
         // A run is finished some moments before its process has ended and the checkpoint may come back.
         return state.away || answer.runs.some((one) => ALIVE.includes(one.state) || one.state === "waiting");
+    }
+
+    // With --api-auth the browser itself asks for the user name and the password: again only when somebody wants it.
+    function unlock() {
+        fill(".imagereward-refl-numbers", "The WebUI asks for a user name and a password (--api-auth).");
+        page("run").querySelector(".imagereward-refl-numbers").append(" ", button("Log in", look, "log-in"));
     }
 
     function take(answer, asked) {
@@ -479,7 +482,7 @@
             part("refresh")?.click(); // the page was made when the WebUI started
             changed();
         }
-        if (visible() || busy) busy = await look();
+        if ((visible() || busy) && !state.locked) busy = await look();
         setTimeout(watch, busy ? QUICK : visible() ? SLOW : QUICK);
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from imagereward_ext.diffusion.prompts import read_prompts
 from imagereward_ext.errors import ImageError, ImageRewardError, MetadataError
@@ -99,7 +99,9 @@ def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "a.png"
     gradient().save(path)
 
-    def denied(*_: object) -> None:  # a file without permissions would do, but the superuser reads everything
+    def denied(
+        *_: object, **__: object
+    ) -> None:  # a file without permissions would do, but the superuser reads everything
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Image, "open", denied)
@@ -256,3 +258,16 @@ def test_a_folder_inside_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch
     assert [str(problem) for problem in found.problems] == [
         f"{tmp_path / 'locked'}: cannot be read (Permission denied)"
     ]
+
+
+@pytest.mark.parametrize("suffix", [".eps", ".ps", ".png"])
+def test_a_page_description_is_not_handed_to_another_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("Ghostscript is started")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", started)
+    gradient().save(tmp_path / f"a{suffix}", "EPS")
+    assert refusal(tmp_path / f"a{suffix}") == "is not an image, or of a kind that is not read here"
+    assert records.read(tmp_path / f"a{suffix}").infotext == ""

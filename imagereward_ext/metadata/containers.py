@@ -34,7 +34,7 @@ def read_texts(path: Path) -> Texts:
     try:
         _refuse_pipes(path)
         with path.open("rb") as file:
-            return _texts(file)
+            return texts_in(file)
     except MetadataError as error:
         raise MetadataError(f"{path}: {error}") from error
     except OSError as error:
@@ -54,7 +54,7 @@ def write_infotext(path: Path, text: str, *, keep_times: bool = False) -> None:
         # The file is closed before it is replaced: Windows replaces none that is open, not even by us.
         with replacing(path, keep_times=keep_times) as part:
             with path.open("rb") as file, part.open("wb") as target:
-                _refuse_flawed(_texts(file).infotext)
+                _refuse_flawed(texts_in(file).infotext)
                 file.seek(0)
                 target.writelines(_rewritten(file, text))
             _refuse_unless_it_says(part, text)
@@ -72,13 +72,14 @@ def _refuse_flawed(found: FoundText) -> None:
 def _refuse_unless_it_says(path: Path, text: str) -> None:
     """Read again what was written: EXIF does not tell the order of bytes, and takes no zeros at the end."""
     with path.open("rb") as file:
-        if _texts(file).infotext.text != text:
+        if texts_in(file).infotext.text != text:
             raise MetadataError(
                 "the text would not come back as it was written, so the file is left as it is"
             )
 
 
-def _texts(file: BinaryIO) -> Texts:
+def texts_in(file: BinaryIO) -> Texts:
+    """Read the texts of an image file that is open, or in memory."""
     kind = _format(file)
     if kind == "PNG":
         texts = png.read_texts(file, (PNG_KEYWORD, *OTHER_KEYWORDS))
@@ -95,10 +96,10 @@ def _texts(file: BinaryIO) -> Texts:
 
 def _text_that_pillow_finds(file: BinaryIO) -> FoundText:
     """Read the EXIF (AVIF) or the comment (GIF) into which the WebUI writes, where we only read."""
-    from PIL import Image
+    from imagereward_ext.images import opened
 
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             block, comment = image.info.get("exif", b""), image.info.get("comment", b"")
     # What is no image has no text; whoever decodes it will say what is wrong with it.
     except Exception:

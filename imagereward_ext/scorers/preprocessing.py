@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from imagereward_ext.errors import ScoringError
+from imagereward_ext.errors import ImageError
 from imagereward_ext.images import MAX_PIXELS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -67,7 +67,7 @@ def _resize_short_side(image: Image.Image, size: int) -> Image.Image:
     if target == image.size:
         return image
     if target[0] * target[1] > MAX_PIXELS:
-        raise ScoringError(
+        raise ImageError(
             f"{image.width:,} x {image.height:,} pixels are too narrow a strip: its short side is enlarged to {size}"
         )
     try:

@@ -29,3 +29,20 @@ def _described(setting: Setting) -> dict[str, Any]:
     if setting.length > 1:
         kind = {"type": "array", "items": kind, "minItems": setting.length, "maxItems": setting.length}
     return kind | {"description": f"{setting.label}: {setting.help}", "default": setting.default}
+
+
+def array(items: dict[str, Any], most: int | None = None) -> dict[str, Any]:
+    """Describe a list."""
+    return {"type": "array", "items": items} | ({} if most is None else {"maxItems": most})
+
+
+def object_of(properties: dict[str, Any], required: Iterable[str] = ()) -> dict[str, Any]:
+    """Describe an object."""
+    needed = list(required)
+    return {"type": "object", "properties": properties} | ({"required": needed} if needed else {})
+
+
+def request_body(kinds: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Describe what a request brings: a schema for each content type it may have."""
+    content = {kind: {"schema": schema} for kind, schema in kinds.items()}
+    return {"requestBody": {"required": True, "content": content}}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from imagereward_ext.errors import ScoringError
+from imagereward_ext.errors import ImageError
 from imagereward_ext.scorers.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, resized
 from tests.reference.cases import resized_images
 
@@ -47,7 +47,7 @@ def test_every_size_becomes_the_square(size: tuple[int, int]) -> None:
 
 
 def test_a_strip_that_would_fill_the_memory_is_refused() -> None:
-    with pytest.raises(ScoringError, match="20,000 x 1 pixels are too narrow a strip"):
+    with pytest.raises(ImageError, match="20,000 x 1 pixels are too narrow a strip"):
         PREPROCESSING.image(Image.new("RGB", (20_000, 1)))
 
 

@@ -11,12 +11,13 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from imagereward_ext.webui.api import routes
+from imagereward_ext.webui.api import pictures, routes
 from tests.hosting import encoded
 from tests.tiny import picture
 from tests.webui.services import make_service
 
 SCORE = "/imagereward/v1/score"
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_one_prompt_for_all_or_one_for_each(client):
 
 def test_half_a_letter_in_a_prompt_is_scored(client):
     body = json.dumps({"images": [encoded(picture())], "prompts": "\ud800 cat"})
-    answer = client.post(SCORE, content=body, headers={"Content-Type": "application/json"})
+    answer = client.post(SCORE, content=body, headers=JSON)
     assert answer.status_code == 200
     assert len(answer.json()["scores"]) == 1
 
@@ -98,7 +99,7 @@ def test_a_wrong_body_is_refused_with_a_reason(client, body, says):
 
 @pytest.mark.parametrize("content", [b"\x00{", b"[" * 100_000])
 def test_no_json_at_all(client, content):
-    assert refused(client.post(SCORE, content=content), 422, "no JSON")
+    assert refused(client.post(SCORE, content=content, headers=JSON), 422, "no JSON")
 
 
 @pytest.mark.parametrize("scorer", ["/etc/passwd", "../tiny", "models/ImageReward/tiny", "nobody"])
@@ -111,12 +112,12 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(client):
     buffer = io.BytesIO()
     Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
     body = {"images": [base64.b64encode(buffer.getvalue()).decode()], "prompts": "a"}
-    assert refused(client.post(SCORE, json=body), 422, "10000x10000")
+    assert refused(client.post(SCORE, json=body), 422, "10,000 x 10,000")
 
 
 def test_many_pixels_in_small_files_are_refused_before_any_is_decoded(client, monkeypatch):
     body = {"images": [encoded(picture(n)) for n in range(4)], "prompts": "a"}
-    monkeypatch.setattr(routes, "MOST_PIXELS_TOGETHER", 3 * 48 * 40)
+    monkeypatch.setattr(pictures, "MOST_PIXELS_TOGETHER", 3 * 48 * 40)
     loaded = []
     monkeypatch.setattr(PngImageFile, "load", loaded.append)
     assert refused(client.post(SCORE, json=body), 422, "million pixels together") and not loaded
@@ -139,7 +140,7 @@ def test_a_request_that_is_too_large_is_refused(client, monkeypatch):
     monkeypatch.setattr(routes, "MOST_BYTES", 1000)
     assert refused(client.post(SCORE, json={"images": ["a" * 2000], "prompts": "a"}), 413, "larger")
     files = [("images", ("a.png", b"x" * 2000, "image/png"))]
-    assert refused(client.post(SCORE, files=files, data={"prompts": "a"}), 413, "length")
+    assert refused(client.post(SCORE, files=files, data={"prompts": "a"}), 413, "larger")
 
 
 def test_uploaded_files(client):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -136,37 +137,62 @@ def test_bad_input_is_422_with_one_line(client):
 
 def test_a_foreign_page_cannot_start_anything(client):
     url = "/imagereward/v1/train/start"
-    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         assert client.post(url, content=b'{"name": "run"}', headers={"content-type": kind}).status_code == 415
     assert client.post(url, content=b"{", headers={"content-type": "application/json"}).status_code == 422
+    for route in "plan start stop resume compare delete folder".split():
+        url = f"/imagereward/v1/train/{route}"
+        assert client.post(url, json=BODY, headers={"origin": "http://evil.example"}).status_code == 403
     assert client.post(url, content=b"[]", headers={"content-type": "application/json"}).status_code == 422
 
 
-def test_credentials_are_the_webuis_and_the_tab_has_its_token(world):
+def test_credentials_are_the_webuis_and_nothing_in_the_page_stands_for_them(world):
+    """Without a login everybody sees the page, and `/config` tells all that is in it."""
+    gradio = pytest.importorskip("gradio")
+    from imagereward_ext.webui.refl_tab import tab
+
     service, training = world
     service.host.flags["api_auth"] = "me:secret"
-    client = make_client(service, training)
+    client = gradio_client(gradio, tab.build(service, training), service, training)
     url = "/imagereward/v1/train/runs"
-    assert client.get(url).status_code == 401
-    assert client.get(url, auth=("me", "wrong")).status_code == 401
+    page = client.get("/config").text
+    assert "imagereward-refl" in page
+    for word in {"", *re.findall(r"[\w-]{20,}", page)}:
+        with_it = {"headers": {"x-imagereward-token": word}, "params": {"token": word}}
+        assert client.get(url, **with_it, auth=("me", word)).status_code == 401
+    told = client.get(url)
+    assert (told.status_code, told.headers["www-authenticate"]) == (401, "Basic")  # so the browser asks
     assert client.get(url, auth=("me", "secret")).status_code == 200
-    assert client.get(url, headers={"x-imagereward-token": training.token}).status_code == 200
-    assert client.get(url, headers={"x-imagereward-token": ""}).status_code == 401
-    assert client.get(url, headers={"x-imagereward-token": training.token[:-1]}).status_code == 401
     assert call(client, "stop", name="run").status_code == 401
 
 
 @pytest.mark.parametrize("flag", ["gradio_auth", "gradio_auth_path"])
 def test_where_the_page_asks_for_a_login_only_the_page_is_admitted(world, flag):
     """The WebUI's own API is not there without --api; these routes are."""
+    gradio = pytest.importorskip("gradio")
     service, training = world
     service.host.flags[flag] = "me:secret"
-    client = make_client(service, training)
+    with gradio.Blocks() as page:
+        gradio.Textbox()
+    page.auth = [("me", "secret")]
+    client = gradio_client(gradio, page, service, training)
     url = "/imagereward/v1/train/runs"
     assert client.get(url).status_code == 401
     assert client.get(url, auth=("me", "secret")).status_code == 401
     assert call(client, "delete", name="run").status_code == 401
-    assert client.get(url, headers={"x-imagereward-token": training.token}).status_code == 200
+    assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
+    assert client.get(url).status_code == 401
+    assert client.post("/login", data={"username": "me", "password": "secret"}).status_code == 200
+    assert client.get(url).status_code == 200
+    assert client.get(url, headers={"origin": "http://elsewhere"}).status_code == 403
+    client.cookies.clear()
+    assert client.get(url).status_code == 401
+
+
+def gradio_client(gradio, page, service, training):
+    app = gradio.routes.App.create_app(page)
+    routes.add(app, service, training)
+    return TestClient(app)
 
 
 def test_no_answer_shows_a_path_to_people_from_elsewhere(world, tmp_path):
@@ -261,8 +287,17 @@ def test_what_is_no_number_or_nested_without_end_is_no_error_of_the_server(clien
     for starts in ("²", "--5", "9" * 5000, "x", "-1"):
         answer = client.get("/imagereward/v1/train/status", params={"starts": starts, "position": starts})
         assert answer.status_code == 200
-    body = {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}
-    assert client.post("/imagereward/v1/train/plan", **body).status_code == 422
+    bodies = (
+        *(b"[" * 100_000, b'{"rank": NaN}', b'{"rank": 1e999}', b'{"rank": %s}' % (b"9" * 5000)),
+        *(b'{"rank": 1, "rank": 2}', b'{"name": %s}' % (b"[" * 500 + b"]" * 500), b'{"\\ud800": 1}', b"\xff"),
+    )
+    for content in bodies:
+        told = client.post(
+            "/imagereward/v1/train/plan", content=content, headers={"content-type": "application/json"}
+        )
+        assert told.status_code == 422, content[:40]
+        assert told.json()["detail"]
+    assert "fields must be an object" in call(client, "compare", name="run", fields=[1]).json()["detail"]
 
 
 def test_events_that_are_none_are_passed_over(client, world):

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
-from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import openapi
+from imagereward_ext.webui.api.access import guards, page_asks_for_a_login
+from imagereward_ext.webui.api.answers import answer
+from imagereward_ext.webui.api.bodies import JSON, Budget, content_type, read_body, read_json
+from imagereward_ext.webui.api.line import Line
 from imagereward_ext.webui.api.routes import PREFIX as WHOLE_PREFIX
-from imagereward_ext.webui.api.routes import credential_check
 from imagereward_ext.webui.refl_tab.training import TrainingService
-from imagereward_ext.webui.service import Service, error_message
+from imagereward_ext.webui.service import Service
 
 PREFIX = f"{WHOLE_PREFIX}/train"
-TOKEN_HEADER = "x-imagereward-token"
 MOST_BYTES = 2**20
+MOST_BYTES_TOGETHER = 32 * MOST_BYTES
+MOST_AT_ONCE = 8
+"""Threads for what takes time: a plan is given up for the next one, and both are at work until it notices."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -34,16 +38,14 @@ def add(app: FastAPI, service: Service, training: TrainingService) -> None:
     if any(getattr(route, "path", "") == f"{PREFIX}/status" for route in app.routes):
         return
     # These routes are there without --api, too: where the page asks for a login, they are not open to the network.
-    login = any(service.host.flag(flag) for flag in ("gradio_auth", "gradio_auth_path"))
-    guard = [
-        Depends(credential_check(service, lambda request: _from_the_tab(request, training), closed=login))
-    ]
+    checks = guards(service.host, closed=page_asks_for_a_login(service.host))
+    line, budget = Line("training", MOST_AT_ONCE), Budget(MOST_BYTES_TOGETHER)
     for route in _reading(training):
         app.add_api_route(
             f"{PREFIX}/{route.name}",
             _reader(route.work, training),
             methods=["GET"],
-            dependencies=guard,
+            dependencies=checks,
             response_model=None,
             name=f"train_{route.name}",
             description=route.about,
@@ -52,9 +54,9 @@ def add(app: FastAPI, service: Service, training: TrainingService) -> None:
     for route in _doing(training):
         app.add_api_route(
             f"{PREFIX}/{route.name}",
-            _doer(route.work, training),
+            _doer(route.work, training, line, budget),
             methods=["POST"],
-            dependencies=guard,
+            dependencies=checks,
             response_model=None,
             name=f"train_{route.name}",
             description=route.about,
@@ -116,7 +118,7 @@ def _doing(training: TrainingService) -> list[_Route]:
         _Route("stop", lambda body: _run(training.stop(_name(body), body.get("now") is True)),
                "Let a run finish its update, save and end.", name | now, ("name",)),
         _Route("resume", lambda body: _run(training.resume(_name(body))), "Let a run go on.", name, ("name",)),
-        _Route("compare", lambda body: _run(training.compare(_name(body), body.get("fields", {}))),
+        _Route("compare", lambda body: _run(training.compare(_name(body), _fields(body))),
                "Make images before and after again, with other prompts.", name | again, ("name",)),
         _Route("delete", lambda body: _done(training.delete, _name(body), "deleted"),
                "Remove a run. A LoRA that was copied into the LoRA folder stays.", name, ("name",)),
@@ -143,59 +145,41 @@ def _query(route: _Route) -> Answer:
 
 
 def _json_body(route: _Route) -> Answer:
-    schema: Answer = {"type": "object", "properties": route.takes}
-    if route.required:
-        schema["required"] = list(route.required)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return openapi.request_body({JSON: openapi.object_of(route.takes, route.required)})
 
 
 def _reader(work: Callable[..., Any], training: TrainingService) -> Callable[..., Any]:
     async def read(request: Request) -> Any:
         query = dict(request.query_params)
-        return await run_in_threadpool(_answer, lambda: work(query), training)
+        return await run_in_threadpool(answer, partial(work, query), training.privacy.shown)
 
     return read
 
 
-def _doer(work: Callable[[Answer], Answer], training: TrainingService) -> Callable[..., Any]:
+def _doer(
+    work: Callable[[Answer], Answer], training: TrainingService, line: Line, budget: Budget
+) -> Callable[..., Any]:
     async def do(request: Request) -> Any:
-        body = await _body(request)
-        return await run_in_threadpool(_answer, lambda: work(body), training)
+        content_type(request, JSON)
+        with budget.share() as share:
+            body = await read_body(request, MOST_BYTES, share)
+            return await line.run(partial(answer, lambda: work(_object(body)), training.privacy.shown))
 
     return do
 
 
-async def _body(request: Request) -> Answer:
-    # A foreign page may send a form or plain text here unasked, but JSON only with the server's permission.
-    if not request.headers.get("content-type", "").startswith("application/json"):
-        raise HTTPException(415, "send JSON, with the content type application/json")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise HTTPException(413, f"the request is larger than {MOST_BYTES // 2**20} MB")
-        parts.append(part)
-    try:
-        body = json.loads(b"".join(parts) or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(422, f"the body is no JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise HTTPException(422, 'the body must be a JSON object such as {"name": "nicer"}')
-    return body
+def _object(body: bytes) -> Answer:
+    given = read_json(body or b"{}")
+    if not isinstance(given, dict):
+        raise UsageError('the body must be a JSON object such as {"name": "nicer"}')
+    return given
 
 
-def _answer(work: Callable[[], Any], training: TrainingService) -> Any:
-    try:
-        return work()
-    except ImageRewardError as error:
-        raise HTTPException(422, training.privacy.shown(str(error))) from error
-    except Exception as error:
-        raise HTTPException(500, training.privacy.shown(error_message(error))) from error
-
-
-def _from_the_tab(request: Request, training: TrainingService) -> bool:
-    given = request.headers.get(TOKEN_HEADER) or request.query_params.get("token") or ""
-    return secrets.compare_digest(given.encode(), training.token.encode())
+def _fields(body: Answer) -> Answer:
+    given = body.get("fields", {})
+    if not isinstance(given, dict):
+        raise UsageError('fields must be an object such as {"prompt_text": "a cat"}')
+    return given
 
 
 def _run(run: Any) -> Answer:

@@ -29,7 +29,6 @@ Components = dict[str, Any]
 def build(service: Service, training: TrainingService) -> Any:
     """Build the tab. Nothing is loaded, and nothing is written."""
     with gr.Blocks(analytics_enabled=False) as blocks:
-        _token(training)
         with gr.Row(elem_id=f"{PREFIX}-columns", equal_height=False):
             with gr.Column(elem_id=f"{PREFIX}-setup", scale=5):
                 components, more = _setup(service, training)
@@ -40,15 +39,6 @@ def build(service: Service, training: TrainingService) -> Any:
                 more |= _comparison()
         _wire(components, more, training)
     return blocks
-
-
-def _token(training: TrainingService) -> None:
-    token = html.escape(training.token)
-    gr.HTML(
-        f"<div id='{PREFIX}-token' data-token='{token}'></div>",
-        elem_id=f"{PREFIX}-token-holder",
-        elem_classes=HIDDEN,
-    )
 
 
 # ---- setup

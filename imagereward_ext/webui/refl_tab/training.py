@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -16,12 +15,12 @@ from imagereward_ext.jobs.order import Order
 from imagereward_ext.jobs.planning import Planner
 from imagereward_ext.jobs.runs import Run
 from imagereward_ext.jobs.trainer import Trainer
+from imagereward_ext.webui.privacy import Privacy
 from imagereward_ext.webui.refl_tab import desktop, form
 from imagereward_ext.webui.refl_tab.choices import Choices
 from imagereward_ext.webui.refl_tab.handover import Handover
 from imagereward_ext.webui.refl_tab.packages import TrainingPackages
 from imagereward_ext.webui.refl_tab.planning import make_plan, training_device
-from imagereward_ext.webui.refl_tab.privacy import Privacy
 from imagereward_ext.webui.refl_tab.request import TrainingRequest, check_run_name, parse
 from imagereward_ext.webui.refl_tab.views import Views
 from imagereward_ext.webui.service import Service, service
@@ -39,8 +38,6 @@ class TrainingService:
         self._host = service.host
         self._planner = Planner()
         folder = self._host.data_folder().absolute() / "imagereward"  # trainings work in another folder
-        self.token = secrets.token_urlsafe(24)
-        """What the tab's JavaScript shows in place of credentials: it stands in the page alone."""
         self.privacy = Privacy(service)
         self.packages = TrainingPackages(folder / "training-packages", self.privacy.shown)
         self.choices = Choices(service)

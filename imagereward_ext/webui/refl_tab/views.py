@@ -13,9 +13,9 @@ from imagereward_ext.evaluation.statistics import ENOUGH_PROMPTS
 from imagereward_ext.jobs import runs
 from imagereward_ext.jobs.order import JobError
 from imagereward_ext.jobs.trainer import Trainer
+from imagereward_ext.webui.privacy import Privacy
 from imagereward_ext.webui.refl_tab import health, verdict
 from imagereward_ext.webui.refl_tab.packages import TrainingPackages
-from imagereward_ext.webui.refl_tab.privacy import Privacy
 
 _RUN_PICTURE = re.compile(r"samples/step-\d{6}/\d{2}\.png|comparison/comparison-[a-z-]+\.png")
 _MOST_SAMPLES = 12
