@@ -43,7 +43,8 @@ def page_asks_for_a_login(host: Host) -> bool:
 
 def _page_check(host: Host) -> Check:
     """Refuse what a page of another site asks for, unless the WebUI's flags allow that site."""
-    allowed = [entry.strip() for entry in str(host.flag("cors_allow_origins") or "").split(",")]
+    sites = str(host.flag("cors_allow_origins") or "").split(",")
+    allowed = {site.strip() for site in sites if site.strip()}
     pattern = re.compile(str(host.flag("cors_allow_origins_regex") or r"(?!)"))
 
     async def check(request: Request) -> None:

@@ -53,7 +53,8 @@ def add(app: FastAPI, service: Service) -> None:
 
     async def models() -> Answer:
         """List the scorers, and say which one is loaded."""
-        return await run_in_threadpool(answer, partial(list_models, service), shown)
+        listed: Answer = await run_in_threadpool(answer, partial(list_models, service), shown)
+        return listed
 
     async def unload(request: Request) -> Answer:
         """Unload the scorer and say how much memory that freed."""
