@@ -18,7 +18,7 @@ LONGEST = 1000
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> HTTPException:
     """Make an answer of a sentence, which may quote what the caller sent."""
-    line = visible(well_formed(text[: 2 * LONGEST]))
+    line = visible(well_formed(text[: 2 * LONGEST].replace("\n", " ")))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST - 1]}…"
     return HTTPException(status, line, headers)

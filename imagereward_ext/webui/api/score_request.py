@@ -17,7 +17,7 @@ from imagereward_ext.webui.options import AS_IN_SETTINGS
 MOST_IMAGES = 64
 MOST_CHARACTERS = 20_000
 _FIELDS = ("images", "prompts", "scorer")
-_PIECE = 2**22
+_PIECE = 2**18
 """Characters of base64 decoded at once: no other thread of the process runs meanwhile."""
 
 
