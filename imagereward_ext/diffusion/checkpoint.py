@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +21,6 @@ from imagereward_ext.errors import ImageRewardError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from imagereward_ext.weights.tensors import TensorFile
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
@@ -63,13 +62,19 @@ def inspect(path: Path) -> CheckpointFile:
         raise CheckpointError(f"{path} is no file that could hold a model")
     if path.suffix.lower() == ".safetensors":
         return _inspect_safetensors(path)
-    return CheckpointFile(path, _pickled(path).shapes, {})
+    from imagereward_ext.weights.tensors import open_tensors
+
+    with _reading(path):
+        return CheckpointFile(path, open_tensors(path).shapes, {})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read every tensor of a file; memory-mapped, so what is not used costs no memory."""
     if path.suffix.lower() != ".safetensors":
-        return _pickled(path).mapped()
+        from imagereward_ext.weights.tensors import map_pickle
+
+        with _reading(path):
+            return map_pickle(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -181,12 +186,13 @@ def _inspect_safetensors(path: Path) -> CheckpointFile:
     return CheckpointFile(path, {key: tuple(entry["shape"]) for key, entry in header.items()}, texts)
 
 
-def _pickled(path: Path) -> TensorFile:
-    """Open a file of PyTorch's own format; nothing in it is run."""
-    from imagereward_ext.weights.tensors import UnreadableWeightsError, open_tensors
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in one line why a file of PyTorch's own format is refused; nothing in it is ever run."""
+    from imagereward_ext.weights.tensors import UnreadableWeightsError
 
     try:
-        return open_tensors(path)
+        yield
     except UnreadableWeightsError as error:
         raise CheckpointError(
             f"{path.name} cannot be read safely: {error.reason}; get it as .safetensors"

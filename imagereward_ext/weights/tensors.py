@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,13 +28,12 @@ class TensorFile:
     """The tensors of one file by name; each is read from disk when it is asked for."""
 
     def __init__(
-        self, path: Path, shapes: Shapes, map_file: Callable[[], _Mapped], metadata: Mapping[str, str]
+        self, path: Path, shapes: Shapes, read: Callable[[str], Tensor], metadata: Mapping[str, str]
     ) -> None:
         self.path = path
         self.shapes = shapes
         self.metadata = metadata
-        self._map = map_file
-        self._read = _Portions(map_file)
+        self._read = read
 
     def __getitem__(self, name: str) -> Tensor:
         return self._read(name)
@@ -47,11 +46,6 @@ class TensorFile:
     def only(self, names: Iterable[str]) -> Mapping[str, Tensor]:
         """Return some of the tensors by name, still in the file."""
         return _Unread(tuple(names), self._read)
-
-    def mapped(self) -> dict[str, Tensor]:
-        """Return all tensors over one mapping: what is looked at stays in memory until the last of them is gone."""
-        file = self._map()
-        return {name: file.get_tensor(name) for name in self.shapes}
 
 
 class _Unread(Mapping[str, Tensor]):
@@ -205,11 +199,7 @@ def _open_safetensors(path: Path) -> TensorFile:
         raise BrokenWeightsError(
             path, f"it is cut off, damaged or no safetensors file ({_first_line(error)})"
         ) from error
-    return TensorFile(path, shapes, lambda: _open_mapped(path), metadata)
-
-
-class _Mapped(Protocol):
-    def get_tensor(self, name: str) -> Tensor: ...
+    return TensorFile(path, shapes, _Portions(path), metadata)
 
 
 class _Portions:
@@ -219,15 +209,15 @@ class _Portions:
     tensor that lies in it is gone. So a network that is filled in another precision never holds the file as well.
     """
 
-    def __init__(self, map_file: Callable[[], _Mapped]) -> None:
-        self._map = map_file
-        self._mapped: _Mapped | None = None
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: Any = None
         self._left = 0
 
     def __call__(self, name: str) -> Tensor:
-        if self._mapped is None or self._left <= 0:
-            self._mapped, self._left = self._map(), _PORTION
-        tensor = self._mapped.get_tensor(name)
+        if self._left <= 0:
+            self._handle, self._left = _open_mapped(self._path), _PORTION
+        tensor: Tensor = self._handle.get_tensor(name)
         self._left -= tensor.numel() * tensor.element_size()
         return tensor
 
@@ -239,16 +229,25 @@ def _open_mapped(path: Path) -> Any:  # its methods carry no types
     return safe_open(path, framework="pt")
 
 
-class _MappedPickle:
-    def __init__(self, file: PickleFile, tensors: Mapping[str, StoredTensor]) -> None:
-        self._pages = file.map()
-        self._tensors = tensors
-
-    def get_tensor(self, name: str) -> Tensor:
-        return self._tensors[name].mapped(self._pages)
+def map_pickle(path: Path) -> dict[str, Tensor]:
+    """Map all tensors of a pickle: what is looked at stays in memory until the last of them is gone."""
+    file, tensors = _read_pickle(path)
+    pages = file.map()
+    return {name: tensor.mapped(pages) for name, tensor in tensors.items()}
 
 
 def _open_pickle(path: Path) -> TensorFile:
+    _, tensors = _read_pickle(path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+
+    def read(name: str) -> Tensor:
+        with path.open("rb") as stream:
+            return tensors[name].read(stream)
+
+    return TensorFile(path, shapes, read, {})
+
+
+def _read_pickle(path: Path) -> tuple[PickleFile, dict[str, StoredTensor]]:
     try:
         file = PickleFile(path)
     except ForbiddenError as error:
@@ -264,8 +263,7 @@ def _open_pickle(path: Path) -> TensorFile:
     tensors = _named_tensors(file.content)
     if not tensors:
         raise WeightsError(f"{path} holds no tensors by name")
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    return TensorFile(path, shapes, lambda: _MappedPickle(file, tensors), {})
+    return file, tensors
 
 
 def _named_tensors(content: object) -> dict[str, StoredTensor]:
