@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD
 from imagereward_ext.cli.messages import say, show
-from imagereward_ext.cli.scorer_options import add_weights_options, positive
+from imagereward_ext.cli.scorer_options import add_weights_options
+from imagereward_ext.settings import schema
+from imagereward_ext.settings.flags import add_flags, given_flags
 from imagereward_ext.weights.catalogue import DEFAULT
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ comparison.md, .json, .csv and a contact sheet.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    from imagereward_ext.evaluation.comparison import ComparisonRequest
+
     add = parser.add_argument
     add("base", type=Path, metavar="BASE", help="checkpoint file or diffusers folder")
     add("loras", type=Path, nargs="+", metavar="LORA", help="LoRA files")
@@ -41,36 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="may be given several times (default: 1)",
     )
-    add("--sampler", default="dpm++", help="ddpm, ddim or dpm++ (default: %(default)s)")
-    add("--steps", type=positive, default=20, help="(default: %(default)s)")
-    add("--guidance", type=float, default=7.0, help="CFG scale (default: %(default)s)")
-    add("--negative", default="", metavar="TEXT", help="negative prompt")
-    add("--width", type=int, default=0, help="pixels (default: the model's own)")
-    add("--height", type=int, default=0, help="pixels (default: the model's own)")
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        help="of the first image; every further one takes the next (default: %(default)s)",
-    )
-    add("--seeds", type=positive, default=1, metavar="N", help="images per prompt (default: %(default)s)")
-    add("--clip-skip", type=positive, default=1, help="as in the WebUI (default: %(default)s)")
     add("--vae", type=Path, metavar="FILE", help="another VAE")
-    add(
-        "--prediction",
-        default="auto",
-        choices=("auto", "epsilon", "v_prediction"),
-        help="what the UNet predicts, where the file does not tell (default: auto)",
-    )
-    add(
-        "--precision",
-        default="auto",
-        choices=("auto", "fp32", "bf16", "fp16"),
-        help="auto is fp32 on a CPU and 16 bit elsewhere",
-    )
-    add("--batch-size", type=positive, default=4, metavar="N", help="images at once (default: %(default)s)")
-    add("--keep-images", action="store_true", help="write every image into the output folder")
-    add("--cpu", action="store_true", help="use no GPU")
+    add_flags(parser, schema(ComparisonRequest).values())
     add_weights_options(parser.add_argument_group("weights"))
 
 
@@ -96,23 +72,10 @@ def request_of(arguments: argparse.Namespace) -> ComparisonRequest:
         output=arguments.output,
         scorers=tuple(arguments.scorer or [DEFAULT]),
         weights=tuple(arguments.lora_weight or [1.0]),
-        sampler=arguments.sampler,
-        steps=arguments.steps,
-        guidance=arguments.guidance,
-        negative=arguments.negative,
-        width=arguments.width,
-        height=arguments.height,
-        seed=arguments.seed,
-        seeds=arguments.seeds,
-        batch=arguments.batch_size,
-        clip_skip=arguments.clip_skip,
         vae=arguments.vae,
-        prediction=arguments.prediction,
-        precision=arguments.precision,
-        cpu=arguments.cpu,
-        keep_images=arguments.keep_images,
         scorer_folder=arguments.weights_dir,
         download=not arguments.no_download,
+        **given_flags(arguments, schema(ComparisonRequest).values()),
     )
 
 

@@ -12,6 +12,8 @@ from imagereward_ext.diffusion.model_config import NoiseConfig
 
 SamplerName = Literal["ddpm", "ddim", "dpm++"]
 SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+PREDICTIONS = ("auto", "epsilon", "v_prediction")
+"""What a UNet predicts; auto is what its file tells."""
 
 
 class NoiseSchedule:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagereward_ext.compute import Compute, diffusion_type
-from imagereward_ext.errors import UsageError
+from imagereward_ext.compute import PRECISIONS, Compute, diffusion_type
+from imagereward_ext.diffusion.schedule import PREDICTIONS, SAMPLERS, SamplerName
 from imagereward_ext.evaluation.report import Report
+from imagereward_ext.settings import check, setting
 from imagereward_ext.weights.catalogue import DEFAULT
 from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.wording import Say
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from imagereward_ext.evaluation.variants import ImageSettings, Progress
     from imagereward_ext.scorers import Scorer
 
-GUIDANCE = (1.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,31 @@ class ComparisonRequest:
     scorers: tuple[str, ...] = (DEFAULT,)
     weights: tuple[float, ...] = (1.0,)
     """LoRA weights to try"""
-    sampler: str = "dpm++"
-    steps: int = 20
-    guidance: float = 7.0
-    """CFG scale"""
-    negative: str = ""
-    width: int = 0
-    """Pixels, as the height; 0 is the model's own"""
-    height: int = 0
-    seed: int = 0
-    """Of the first image; every further one takes the next"""
-    seeds: int = 1
-    """Images per prompt"""
-    batch: int = 4
-    clip_skip: int = 1
     vae: Path | None = None
-    prediction: str = "auto"
-    """What the UNet predicts, where the file does not tell"""
-    precision: str = "auto"
-    cpu: bool = False
-    keep_images: bool = False
+    sampler: str = setting("dpm++", "Sampler", "how images are made", choices=SAMPLERS)
+    steps: int = setting(20, "Steps", "from noise to image", low=1)
+    guidance: float = setting(7.0, "Guidance", "CFG scale; 1 is none", low=1, high=30)
+    negative: str = setting("", "Negative prompt", "what the images are not to show")
+    width: int = setting(0, "Width", "pixels; 0 takes the model's own size", low=0)
+    height: int = setting(0, "Height", "pixels; 0 takes the model's own size", low=0)
+    seed: int = setting(0, "Seed", "of the first image; every further one takes the next")
+    seeds: int = setting(1, "Seeds", "images per prompt", low=1)
+    batch_size: int = setting(4, "Batch size", "images at once", low=1)
+    clip_skip: int = setting(1, "Clip skip", "as in the WebUI", low=1)
+    prediction: str = setting(
+        "auto", "Prediction", "what the UNet predicts, where the file does not tell", choices=PREDICTIONS
+    )
+    precision: str = setting(
+        "auto", "Precision", "auto is fp32 on a CPU and 16 bit elsewhere", choices=PRECISIONS
+    )
+    cpu: bool = setting(False, "CPU", "use no GPU")
+    keep_images: bool = setting(False, "Keep images", "write every image into the output folder")
     scorer_folder: Path | None = None
     """Where scorers are looked for first"""
     download: bool = True
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def compare(request: ComparisonRequest, say: Say, progress: Progress | None = None) -> tuple[Report, Path]:
@@ -92,17 +94,12 @@ def compare(request: ComparisonRequest, say: Say, progress: Progress | None = No
 def image_settings(request: ComparisonRequest, resolution: int) -> ImageSettings:
     """Return how the images are made, at the model's own resolution where none is asked for."""
     from imagereward_ext.diffusion.sampling import SamplingSettings
-    from imagereward_ext.diffusion.schedule import SAMPLERS
     from imagereward_ext.evaluation.variants import ImageSettings
 
-    if request.sampler not in SAMPLERS:
-        raise UsageError(f"the sampler is {request.sampler!r}; choose one of {', '.join(SAMPLERS)}")
-    low, high = GUIDANCE
-    if not low <= request.guidance <= high:
-        raise UsageError(f"the guidance is {request.guidance:g}; expected {low:g} (none) to {high:g}")
+    sampler: SamplerName = request.sampler  # type: ignore[assignment]  # checked against its choices
     width, height = request.width or resolution, request.height or resolution
-    sampling = SamplingSettings(request.sampler, request.steps, request.guidance, width, height)
-    return ImageSettings(sampling, request.negative, request.seed, request.seeds, request.batch)
+    sampling = SamplingSettings(sampler, request.steps, request.guidance, width, height)
+    return ImageSettings(sampling, request.negative, request.seed, request.seeds, request.batch_size)
 
 
 def load_base(request: ComparisonRequest) -> DiffusionParts:

@@ -12,16 +12,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from imagereward_ext.compute import PRECISIONS
 from imagereward_ext.diffusion.lora import TARGETS, LoraShape, Targets
 from imagereward_ext.diffusion.sampling import SamplingSettings
-from imagereward_ext.diffusion.schedule import SAMPLERS, SamplerName
+from imagereward_ext.diffusion.schedule import PREDICTIONS, SAMPLERS, SamplerName
 from imagereward_ext.settings import FieldError, check, read_strictly, setting
 
 METHODS = ("refl", "reward-weighted", "filtering", "raft")
 PRIOR_UPDATES = ("summed", "own step")
 PHIS = ("relu", "linear", "log-sigmoid")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-PREDICTIONS = ("auto", "epsilon", "v_prediction")
 MEMORY_SIZES = (6, 8, 12, 24)
 """GB of graphics memory that there is a preset for."""
 MEMORY = ("auto", *map(str, MEMORY_SIZES), "none")

@@ -70,7 +70,7 @@ def _how(setting: Setting) -> dict[str, Any]:
     if setting.several:
         return {"action": "append", "metavar": "TEXT"}
     if setting.choices:
-        return {"choices": setting.choices}
+        return {"type": _reader(setting), "metavar": f"{{{','.join(setting.choices)}}}"}
     if setting.length > 1:
         return {"type": float, "nargs": setting.length, "metavar": _METAVARS[setting.kind]}
     return {"type": _reader(setting), "metavar": _METAVARS[setting.kind]}

@@ -164,10 +164,12 @@ _SCHEMAS: dict[type, Mapping[str, Setting]] = {}
 
 
 def schema(kind: type) -> Mapping[str, Setting]:
-    """Return what is known of every setting of a dataclass, by name and in order."""
+    """Return what is known of every setting of a dataclass, by name and in order; its other fields are left out."""
     if kind not in _SCHEMAS:
         hints = typing.get_type_hints(kind)
-        known = {entry.name: _about(entry, hints[entry.name]) for entry in fields(kind)}
+        known = {
+            entry.name: _about(entry, hints[entry.name]) for entry in fields(kind) if _ABOUT in entry.metadata
+        }
         _SCHEMAS[kind] = MappingProxyType(known)
     return _SCHEMAS[kind]
 

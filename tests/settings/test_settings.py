@@ -217,6 +217,8 @@ def test_flags_that_are_not_given_may_be_their_defaults():
 def test_a_wrong_flag_is_told_with_its_range():
     with pytest.raises(argparse.ArgumentError, match=r"--degrees: it is 20; it must be between 50 and 250"):
         parsed("--degrees", "20")
+    with pytest.raises(argparse.ArgumentError, match="--mode: it is 'hot'; choose one of Low, High, On"):
+        parsed("--mode", "hot")
 
 
 def test_the_help_of_a_flag_tells_its_default_once():

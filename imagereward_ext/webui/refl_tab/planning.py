@@ -8,12 +8,10 @@ from typing import Any
 
 from imagereward_ext.hosts import Host
 from imagereward_ext.jobs.planning import Planner
+from imagereward_ext.refl.config import MEMORY_SIZES
 from imagereward_ext.webui.refl_tab import handover
 from imagereward_ext.webui.refl_tab.request import TrainingRequest
 from imagereward_ext.wording import counted
-
-_PRESETS = (24, 12, 8, 6)
-"""The memory presets, in GB."""
 
 
 def training_device(host: Host) -> str:
@@ -53,7 +51,9 @@ def memory_line(device: str) -> str:
         return "No graphics card: the training runs on the CPU, which takes long."
     preset = _preset(free[0])
     fits = (
-        f"the {preset} GB preset" if preset else f"none of the presets: at least {_PRESETS[-1]} GB are needed"
+        f"the {preset} GB preset"
+        if preset
+        else f"none of the presets: at least {MEMORY_SIZES[0]} GB are needed"
     )
     return f"Graphics card: {free[0]:.1f} of {free[1]:.1f} GB are free for a training, which means {fits}."
 
@@ -62,7 +62,7 @@ def _preset(free: float) -> str:
     """Name the largest preset that fits; a card sold with 8 GB shows a little less."""
     from imagereward_ext.refl.memory import RESERVE
 
-    return next((str(size) for size in _PRESETS if size <= free + RESERVE), "")
+    return next((str(size) for size in reversed(MEMORY_SIZES) if size <= free + RESERVE), "")
 
 
 def _text(plan: Mapping[str, Any]) -> str:
