@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagereward_ext.errors import UsageError
+from imagereward_ext.settings import setting
 
 if TYPE_CHECKING:  # choosing must not load torch
     import torch
@@ -25,10 +26,13 @@ _BATCH_ON_CPU, _BATCH_ELSEWHERE = 4, 32
 class Compute:
     """What was asked for."""
 
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    """Images at once, which is what the memory beside the weights hangs on; None for what suits the device."""
+    device: str = setting("auto", "Device", "auto, cpu, cuda, cuda:1 or mps")
+    precision: str = setting(
+        "auto", "Precision", "auto is fp32 on a CPU and 16 bit elsewhere", choices=PRECISIONS
+    )
+    batch_size: int | None = setting(
+        None, "Batch size", "images at once, which memory hangs on; none is what suits the device", low=1
+    )
 
     def on_cpu(self) -> Compute:
         """Leave the graphics card alone."""

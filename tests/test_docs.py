@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from imagereward_ext.cli import COMMANDS
+from imagereward_ext.evaluation.comparison import ComparisonRequest
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, ImageRewardRecipe
 from imagereward_ext.settings import schema
@@ -42,6 +43,7 @@ def tables() -> dict[str, str]:
         "The options of a generation": markdown_table(schema(ScoringRequest).values(), "only in"),
         "The Settings page": markdown_table(schema(Settings).values()),
         "train": markdown_table(schema(TrainingConfig).values(), "group"),
+        "compare": markdown_table(schema(ComparisonRequest).values()),
         "The ReFL tab's own fields": markdown_table(schema(TabSettings).values()),
         "train-reward --recipe imagereward": markdown_table(schema(ImageRewardRecipe).values()),
         "train-reward --recipe clip-mlp": markdown_table(schema(ClipMlpRecipe).values()),

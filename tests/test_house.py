@@ -32,7 +32,7 @@ ALLOWED = {
     "selection": _FILES,
     "rankings": _FILES,
     "memory": set(),
-    "compute": {"errors"},
+    "compute": {"errors", "settings"},
     "weights": _MODELS,
     "scorers": _MODELS,
     "residency": _MODELS,

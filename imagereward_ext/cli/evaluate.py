@@ -15,7 +15,10 @@ from imagereward_ext.cli.scorer_options import (
     chosen_spec,
     positive,
 )
+from imagereward_ext.compute import Compute
 from imagereward_ext.errors import UsageError
+from imagereward_ext.settings import schema
+from imagereward_ext.settings.flags import add_flags
 from imagereward_ext.wording import counted
 
 if TYPE_CHECKING:
@@ -167,11 +170,7 @@ def _measurement(commands: Any, name: str, help_text: str) -> argparse.ArgumentP
     add("--output", type=Path, metavar="FOLDER", help=f"where to write (default: {_DEFAULT_OUTPUT})")
     add("--cache", type=Path, metavar="FOLDER", help="where scores are kept (default: beside the weights)")
     add_weights_options(parser)
-    add("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps (default: auto)")
-    add(
-        "--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"), help="(default: %(default)s)"
-    )
-    add("--batch-size", type=positive, metavar="N", help="images at once (default: what suits the device)")
+    add_flags(parser, schema(Compute).values())
     return parser
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from imagereward_ext.cli.messages import say
 from imagereward_ext.compute import Compute
+from imagereward_ext.settings import schema
+from imagereward_ext.settings.flags import add_flags
 from imagereward_ext.weights import locate
 from imagereward_ext.weights.catalogue import DEFAULT
 from imagereward_ext.weights.spec import ScorerSpec
@@ -27,18 +29,7 @@ def add_scorer_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name that `models` lists, a model folder or a weights file (default: %(default)s)",
     )
-    group.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"
-    )
-    group.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "fp32", "fp16", "bf16"),
-        help="auto is fp32 on a CPU and fp16 elsewhere",
-    )
-    group.add_argument(
-        "--batch-size", type=positive, metavar="N", help="images at once (default: what suits the device)"
-    )
+    add_flags(group, schema(Compute).values())
     add_weights_options(group)
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from imagereward_ext.scorers import Scorer
 
 
-
 @dataclass(frozen=True)
 class ComparisonRequest:
     """What is compared with what, how the images are made, and where the report goes."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from imagereward_ext.compute import DEVICES, PRECISIONS
 from imagereward_ext.settings import Reading, Setting, read, schema, setting
 
 AS_IN_SETTINGS, ON, OFF = "As in Settings", "On", "Off"
@@ -114,14 +115,12 @@ class Settings:
         "Without choosing the script; also together with X/Y/Z plot and others.",
     )
     scorer: str = setting("ImageReward-v1.0", "Scorer", "A known scorer, or the name of a model you trained.")
-    device: str = setting(
-        "auto", "Device", "auto takes what the WebUI uses.", choices=("auto", "cuda", "mps", "cpu")
-    )
+    device: str = setting("auto", "Device", "auto takes what the WebUI uses.", choices=DEVICES)
     precision: str = setting(
         "auto",
         "Precision",
         "auto is fp16 on a graphics card and fp32 on a CPU.",
-        choices=("auto", "fp32", "fp16", "bf16"),
+        choices=PRECISIONS,
     )
     batch_size: int = setting(
         0,
