@@ -37,7 +37,7 @@ def test_every_command_says_what_it_does(command: Command, name: str) -> None:
         (["score"], "the following arguments are required: IMAGE"),
         (["score", "a.png", "--json", "--csv"], "--csv: not allowed with argument --json"),
         (["score", "a.png", "--nope"], "unrecognized arguments: --nope"),
-        (["score", "a.png", "--batch-size", "0"], "'0' is not a whole number of at least 1"),
+        (["score", "a.png", "--batch-size", "0"], "--batch-size: it is 0; it must be at least 1"),
         (["rank", "a.png", "--top", "x"], "'x' is not a whole number of at least 1"),
         (["filter", "a.png", "--limit", "0,5"], "'0,5' is not a number (such as 0.5 or -1)"),
         (["filter", "a.png", "--limit", "nan"], "'nan' is not a number"),
