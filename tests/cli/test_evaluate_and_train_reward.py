@@ -77,7 +77,6 @@ def test_adapting_a_scorer_by_its_name(home, capsys):
         (["--recipe", "clip-mlp", "--freeze", "0.5"], "no setting 'frozen_share'"),
         (["--validation-share", "1.5"], "between 0 and 1"),
         (["--label", "a: b", "--init", "tiny-reward"], "label 'a: b'"),
-        (["--schedule", "linear"], "schedule is 'linear'"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(home, capsys, options, message):
@@ -86,6 +85,15 @@ def test_what_cannot_be_trained_is_one_line(home, capsys, options, message):
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
+
+
+def test_a_flag_that_makes_no_sense_is_refused_with_its_choices(home, capsys):
+    rankings, quick = small(home)
+    with pytest.raises(SystemExit) as end:
+        run("train-reward", rankings, "--output", "m", "--schedule", "linear", *quick)
+    assert end.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: argument --schedule: it is 'linear'; choose one of cosine, constant")
 
 
 def test_evaluate_preferences(home, capsys):
