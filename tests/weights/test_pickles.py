@@ -54,9 +54,9 @@ def test_every_tensor_comes_back_as_torch_saved_it(tmp_path: Path, zipped: bool)
 
 
 def test_types_without_a_storage_class_come_back(tmp_path: Path) -> None:
-    kinds = [
-        getattr(torch, kind) for kind in ("float8_e4m3fn", "float8_e5m2", "uint16") if hasattr(torch, kind)
-    ]
+    if not hasattr(torch, "uint16"):
+        pytest.skip("this torch cannot save such types itself")
+    kinds = [torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16]
     values = {str(kind): torch.tensor([1, 2, 3], dtype=torch.uint8).to(kind) for kind in kinds}
     read = read_all(saved(values, tmp_path / "m.pt"))
     for key, value in values.items():
