@@ -115,7 +115,7 @@ def test_two_scorers_of_one_name_are_refused(items, tmp_path, counting_scorer):
 
 @pytest.mark.parametrize("make", [make_tiny_scorer_folder, make_aesthetic_folder, make_mix_folder])
 def test_a_second_report_loads_no_weights(items, tmp_path, make, monkeypatch):
-    folder = make(tmp_path / "model")
+    folder = make(tmp_path / "scorer")
     loads = []
     real = lazy.loading.load_scorer
     monkeypatch.setattr(lazy.loading, "load_scorer", lambda *a, **k: loads.append(a) or real(*a, **k))
@@ -137,7 +137,7 @@ def test_a_second_report_loads_no_weights(items, tmp_path, make, monkeypatch):
 
 
 def test_changed_files_are_looked_at_again(items, tmp_path):
-    folder = make_tiny_scorer_folder(tmp_path / "model")
+    folder = make_tiny_scorer_folder(tmp_path / "scorer")
     first = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
     (folder / "config.json").write_text(
         (folder / "config.json").read_text().replace('"std": 0.5', '"std": 0.25')
