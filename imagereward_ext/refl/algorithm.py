@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper, from "draw t" to the update, and what the methods it is compared with learn instead.
+"""Algorithm 1 of the paper, from "draw t" to the update; the methods it is compared with take its L_pre alone.
 
 Xu et al. 2023, "ImageReward: Learning and Evaluating Human Preferences for Text-to-Image Generation",
 https://arxiv.org/abs/2304.05977. The order of the lines is the paper's. Everything is drawn from the seed, the update and
@@ -14,6 +14,7 @@ import torch
 from imagereward_ext.diffusion.lora import adapters_disabled, merged_for_inference
 from imagereward_ext.diffusion.sampling import guided, roll_out
 from imagereward_ext.refl.losses import phi, squared_distance
+from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.pool import Pool
 from imagereward_ext.refl.session import Session
 from imagereward_ext.training.engine import Figures, Optimise, Terms
@@ -26,16 +27,19 @@ class Algorithm:
     def __init__(self, session: Session) -> None:
         self.config, self.parts, self.reward = session.config, session.parts, session.reward
         self.encodings, self.captions, self.settings = session.encodings, session.captions, session.settings
+        self.method = find_method(session.config.method)
         self.phi = phi(self.config.phi, self.config.reward_cap)
         self.pool: Pool | None = None
         """The images to denoise, where the run has a use for them."""
 
     def update(self, step: int, optimise: Optimise) -> Figures:
-        """Learn from one batch: by both updates of the paper, or by one on the sum of their losses."""
-        method, batch = self.config.method, self.config.batch
+        """Learn from one batch, as the run's method does."""
+        return self.method.update(self, step, optimise)
+
+    def both_updates(self, step: int, optimise: Optimise) -> Figures:
+        """Learn from one batch by both updates of the paper, or by one on the sum of their losses."""
+        batch = self.config.batch
         pretraining, reward_feedback = partial(self.pretraining, step), partial(self.reward_feedback, step)
-        if method != "refl":
-            return optimise(pretraining, batch)
         if not self.config.prior_weight:
             return optimise(reward_feedback, batch)
         if self.config.prior_update == "summed":
@@ -63,10 +67,10 @@ class Algorithm:
         loss = squared_distance(prediction, parts.schedule.target(clean, noise, t))
 
         terms = Terms(torch.zeros_like(loss))
-        if config.method == "refl":
+        if self.method.rolls_out:
             terms.add("prior", loss, config.prior_weight)
         else:
-            terms.add("denoising", loss, pool.weights(config.method)[rows].to(device))
+            terms.add("denoising", loss, self.method.weights(pool.rewards)[rows].to(device))
         return terms
 
     def reward_feedback(self, step: int, samples: range) -> Terms:

@@ -16,9 +16,9 @@ from imagereward_ext.compute import PRECISIONS
 from imagereward_ext.diffusion.lora import TARGETS, LoraShape, Targets
 from imagereward_ext.diffusion.sampling import SamplingSettings
 from imagereward_ext.diffusion.schedule import PREDICTIONS, SAMPLERS, SamplerName
+from imagereward_ext.refl.methods import find_method, known_methods
 from imagereward_ext.settings import FieldError, check, read_strictly, setting
 
-METHODS = ("refl", "reward-weighted", "filtering", "raft")
 PRIOR_UPDATES = ("summed", "own step")
 PHIS = ("relu", "linear", "log-sigmoid")
 MEMORY_SIZES = (6, 8, 12, 24)
@@ -63,7 +63,7 @@ class TrainingConfig:
         "Method",
         "ReFL is the one to use; the others are the paper's, to compare with",
         group="Method",
-        choices=METHODS,
+        choices=known_methods(),
     )
     scorers: str = setting(
         "ImageReward-v1.0",
@@ -255,7 +255,7 @@ class TrainingConfig:
                     f"{spell('last_step')} is {self.last_step}, but {self.steps} steps end at {self.steps - 1}"
                 ),
             )
-        if self.method == "refl" and self.reward_weight == 0:
+        if find_method(self.method).rolls_out and self.reward_weight == 0:
             raise FieldError(
                 "reward_weight", lambda spell: f"{spell('reward_weight')} is 0: nothing would be learned"
             )
@@ -263,7 +263,7 @@ class TrainingConfig:
     @property
     def uses_prior(self) -> bool:
         """Whether images with captions are needed."""
-        return self.method != "refl" or self.prior_weight > 0
+        return not find_method(self.method).rolls_out or self.prior_weight > 0
 
     def lora_shape(self) -> LoraShape:
         """Return rank, alpha and places of the LoRA."""

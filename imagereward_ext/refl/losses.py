@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -30,8 +29,3 @@ def squared_distance(first: Tensor, second: Tensor) -> Tensor:
     models' denoising distributions; against the true noise it is the diffusion model's own training loss.
     """
     return (first - second).pow(2).flatten(1).mean(1)
-
-
-def reward_as_weight(reward: Tensor) -> Tensor:
-    """Map a standardised reward into (0, 1), to weight a denoising loss with."""
-    return torch.sigmoid(reward)

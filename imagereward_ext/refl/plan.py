@@ -22,6 +22,7 @@ from imagereward_ext.diffusion.model_config import DiffusionConfig
 from imagereward_ext.diffusion.requirements import require_training_packages
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.memory import RESERVE, Fit, fit, free_memory
+from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.session import check_inputs, read_inputs
 from imagereward_ext.scorers.size import size_of
@@ -223,7 +224,7 @@ def work_per_image(
 ) -> float:
     """Count the floating-point operations that one image of one update takes."""
     trained = 1 + BACKWARD + (1 if checkpointing else 0)
-    if config.method != "refl":
+    if not find_method(config.method).rolls_out:
         return unet.flops * trained
     branches = 2 if config.guidance > 1 else 1
     passes = branches * (config.last_step + trained + (1 if config.kl_weight else 0))

@@ -1,8 +1,6 @@
 """Images with prompts to denoise: the base's own, made once, or a user's folder.
 
-The prior term draws from all of them. The comparison methods differ only in how they choose: by weight
-(reward-weighted), the top share of all (filtering), or the best of every prompt's images, made anew by the
-current model in every round (RAFT).
+Which of them a method learns from, and with what weight, :mod:`~imagereward_ext.refl.methods` says.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.prompts import PromptError
 from imagereward_ext.images import SUFFIXES
-from imagereward_ext.refl.losses import reward_as_weight
 from imagereward_ext.storage import refuse_pipe, write_bytes
 from imagereward_ext.training.states import writing
 
@@ -38,31 +35,9 @@ class Pool:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def rows(self, keep: Tensor) -> Pool:
+    def rows(self, keep: Tensor | slice) -> Pool:
         """Pick some rows."""
         return Pool(self.latents[keep], self.prompts[keep], self.rewards[keep])
-
-    def chosen(self, method: str, share: float) -> Pool:
-        """Keep what a method trains on."""
-        count = max(1, round(share * len(self)))
-        if method == "filtering":
-            return self.rows(self.rewards.argsort(descending=True, stable=True)[:count].sort().values)
-        if method == "raft":
-            return self.rows(self._best_of_each_prompt())
-        return self
-
-    def weights(self, method: str) -> Tensor:
-        """Return each row's weight in the loss."""
-        return (
-            reward_as_weight(self.rewards) if method == "reward-weighted" else torch.ones_like(self.rewards)
-        )
-
-    def _best_of_each_prompt(self) -> Tensor:
-        best: dict[int, int] = {}
-        for row, prompt in enumerate(self.prompts.tolist()):
-            if prompt not in best or self.rewards[row] > self.rewards[best[prompt]]:
-                best[prompt] = row
-        return torch.tensor(sorted(best.values()))
 
 
 def write_pool(pool: Pool, path: Path) -> None:

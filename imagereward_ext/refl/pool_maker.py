@@ -11,6 +11,7 @@ from torch import Tensor
 
 from imagereward_ext.diffusion.lora import adapters_disabled, merged_for_inference
 from imagereward_ext.diffusion.sampling import generate_latents
+from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.pool import Pool, captioned_images, encoded_images, read_pool, write_pool
 from imagereward_ext.refl.run_folder import RunFolder
 from imagereward_ext.refl.session import Session, pool_prompts
@@ -24,6 +25,7 @@ class PoolMaker:
 
     def __init__(self, session: Session, folder: RunFolder, processes: Processes, log: EventLog) -> None:
         self.session, self.config = session, session.config
+        self.method = find_method(session.config.method)
         self.folder, self.processes, self.log = folder, processes, log
         self._number = -1
         self._chosen: Pool | None = None
@@ -32,11 +34,11 @@ class PoolMaker:
         """Return what the update after so many is to choose from; None where it denoises no images."""
         if not self.config.uses_prior:
             return None
-        rounds = self.config.rounds if self.config.method == "raft" else 1
+        rounds = self.config.rounds if self.method.in_rounds else 1
         number = step * rounds // self.config.updates
         if number != self._number:
             pool = self._read_or_made(number, step, at_once)
-            self._chosen, self._number = pool.chosen(self.config.method, self.config.keep_share), number
+            self._chosen, self._number = pool.rows(self.method.kept(pool, self.config.keep_share)), number
         return self._chosen
 
     def _read_or_made(self, number: int, step: int, at_once: int) -> Pool:
@@ -59,13 +61,13 @@ class PoolMaker:
 
     @torch.no_grad()
     def _made(self, number: int, at_once: int) -> Pool:
-        """Let the base (RAFT: the current model) make images, spread over the processes."""
+        """Let the base, or in rounds the current model, make images, spread over the processes."""
         session, config = self.session, self.config
         texts = pool_prompts(config, session.captions)
         share = self.processes.share(len(texts))
         seeds = [derived_seed(config.seed, "pool-image", number, row) for row in share]
-        by_base = nullcontext() if config.method == "raft" else adapters_disabled(session.parts)
-        with by_base:
+        model = nullcontext() if self.method.in_rounds else adapters_disabled(session.parts)
+        with model:
             cond, negative = session.encodings.with_negative([texts[row] for row in share], config.guidance)
             with merged_for_inference(session.parts):
                 made = generate_latents(session.parts, cond, negative, session.settings, seeds, at_once)
@@ -78,8 +80,8 @@ class PoolMaker:
 
     @torch.no_grad()
     def _rewards(self, latents: Tensor, texts: Sequence[str], at_once: int) -> Tensor:
-        """Score images; ReFL denoises all of them alike, and asks nobody."""
-        if self.config.method == "refl":
+        """Score images, unless they are a prior: that is denoised whatever it is worth."""
+        if self.method.rolls_out:
             return torch.zeros(len(latents))
         rewards = []
         for start in range(0, len(latents), at_once):

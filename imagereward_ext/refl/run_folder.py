@@ -12,6 +12,7 @@ from typing import Any
 
 from imagereward_ext import __version__
 from imagereward_ext.refl.config import TrainingConfig, check_name, from_mapping
+from imagereward_ext.refl.methods import find_method
 from imagereward_ext.settings import FieldError
 from imagereward_ext.storage import write_text
 from imagereward_ext.training.states import RunError, States, writing
@@ -98,10 +99,10 @@ def resumed_config(stored: TrainingConfig, given: Mapping[str, Any]) -> Training
                 f"a resumed run keeps its settings, but {key} is {value!r} and was {getattr(stored, key)!r}; "
                 f"only {', '.join(CHANGEABLE)} may change",
             )
-    if stored.method == "raft" and given.get("updates", stored.updates) != stored.updates:
+    if find_method(stored.method).in_rounds and given.get("updates", stored.updates) != stored.updates:
         raise FieldError(
             "updates",
-            "the rounds of a raft run lie at shares of its updates, so they cannot change on resume",
+            f"the rounds of a {stored.method} run lie at shares of its updates, so they cannot change on resume",
         )
     return from_mapping(asdict(stored) | {key: given[key] for key in given if key in CHANGEABLE})
 

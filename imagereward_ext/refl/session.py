@@ -22,6 +22,7 @@ from imagereward_ext.refl import calibration
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.encodings import Encodings
 from imagereward_ext.refl.memory import Fit, fit, free_memory
+from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.pool import captioned_images
 from imagereward_ext.refl.rewards import (
     LoadScorer,
@@ -192,7 +193,7 @@ def networks(parts: DiffusionParts, scorers: Sequence[WeightedScorer]) -> Iterat
 
 def visited(config: TrainingConfig, prompts: Sequence[str]) -> list[str]:
     """Return the prompts that the run will meet."""
-    if config.method != "refl":
+    if not find_method(config.method).rolls_out:
         return []
     count = min(len(prompts), config.updates * config.batch)
     if count == len(prompts):
@@ -206,7 +207,7 @@ def pool_prompts(config: TrainingConfig, captions: Sequence[str]) -> list[str]:
         return []
     if config.images:
         return list(captions)
-    each = 1 if config.method == "refl" else max(1, round(1 / config.keep_share))
+    each = find_method(config.method).images_per_prompt(config.keep_share)
     return [
         captions[shuffled_index(config.seed, row // each, len(captions))]
         for row in range(config.prior_images)
