@@ -158,16 +158,16 @@ def function_lengths(files: Iterable[Source]) -> list[int]:
     ]
 
 
-def walks() -> dict[str, list[str]]:
+def walks() -> dict[str, list[Path]]:
     """Return the walks of the map: a heading that begins with "A walk:", and the files named in its list."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Path]] = {}
     heading = ""
     for line in MAP.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             heading = line.lstrip("# ").removeprefix("A walk: ") if "A walk: " in line else ""
             found.update({heading: []} if heading else {})
         elif heading and re.match(r"\d+\. ", line) and (named := re.search(r"`([\w/.]+\.(?:py|js))", line)):
-            found[heading].append(named.group(1))
+            found[heading].append(PACKAGE / named.group(1))
     return found
 
 
@@ -178,9 +178,8 @@ def report() -> Iterator[str]:
     yield from _findings(package, host)
     yield "\nwalks of docs/architecture.md"
     for name, files in walks().items():
-        paths = {PACKAGE / file if (PACKAGE / file).exists() else ROOT / file for file in files}
-        total = sum(path.read_text(encoding="utf-8").count("\n") for path in paths)
-        yield f"  {name}: {len(paths)} files, {total:,} lines"
+        total = sum(path.read_text(encoding="utf-8").count("\n") for path in files)
+        yield f"  {name}: {len(files)} files, {total:,} lines"
 
 
 def _sizes(package: list[Source]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,14 @@ def test_imports_point_the_right_way(path: Path) -> None:
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     assert house.circles(house.sources(PACKAGE), ROOT) == []
+
+
+@pytest.mark.parametrize(("walk", "files"), house.walks().items(), ids=lambda value: str(value)[:20])
+def test_a_walk_of_the_map_goes_one_way(walk: str, files: list[Path]) -> None:
+    assert files, walk
+    assert [file for file in files if not file.is_file()] == []
+    rooms = [room for room, _ in groupby(room_of(file) for file in files)]
+    assert len(rooms) == len(set(rooms)), f"{walk} comes back to a room: {rooms}"
 
 
 def test_an_import_by_name_is_seen() -> None:
