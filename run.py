@@ -7,6 +7,7 @@
     python3 run.py test --pins a1111        the same under AUTOMATIC1111's versions (or: newest)
     python3 run.py test --slow              with the tests that take minutes or gigabytes
     python3 run.py check                    lint, format, types; with --house the sizes of rooms and what is tangled
+    python3 run.py fuzz --minutes 5         hostile texts, files, weights, requests and interruptions, and what held
     python3 run.py bench --smoke            speed and memory beside the image-reward package; without --smoke in full
     python3 run.py score out/*.png          any command of `python -m imagereward_ext`: score, rank, filter, info,
                                             models, train-reward, train, compare, evaluate
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
         return run(Path(sys.executable), str(ROOT / "tests" / "house.py"))
     if command == "check":
         return check()
-    module = {"demo": "demo", "bench": "benchmarks"}.get(command, "imagereward_ext")
+    module = {"demo": "demo", "bench": "benchmarks", "fuzz": "tests.fuzzing"}.get(command, "imagereward_ext")
     options = arguments if module == "imagereward_ext" else rest
     return run(environment("webui"), "-m", module, *options)
 

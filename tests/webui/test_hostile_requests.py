@@ -30,6 +30,12 @@ from tests.webui.services import make_service
 VERSION, SCORE = "/imagereward/v1/version", "/imagereward/v1/score"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def end_of_the_server():
+    yield
+    requests.close()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_answer_is_a_sentence(seed):
     for case in itertools.islice(requests.cases(seed), 60):
