@@ -95,7 +95,7 @@ def test_gradient_reaches_what_is_not_frozen_and_nothing_else(world):
 
 def test_frozen_weights_do_not_move_and_the_others_do(world, tmp_path):
     start = make_tiny_scorer_folder(tmp_path / "start", architecture=ARCHITECTURE)
-    recipe = world.recipe(frozen_share=0.5, dropout=False)
+    recipe = world.recipe(frozen_share=0.5, dropout=False, pairs_per_step=1000)  # all of them
     learner = image_reward.model_from_scorer(str(start), recipe)
     before = {name: p.detach().clone() for name, p in learner.network().named_parameters()}
     task_of(world, learner, recipe, tmp_path).engine.update()
