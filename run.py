@@ -70,7 +70,7 @@ def test(options: list[str]) -> int:
     if not any(option.startswith(("-n", "--pdb", "--host")) for option in options):
         # tests/conftest.py says which tests stay together, and begins with the longest.
         workers = str(min(os.cpu_count() or 1, 4))
-        options = ["-n", workers, "--dist", "loadgroup", "--no-loadscope-reorder", *options]
+        options = ["-n", workers, "--dist", "loadscope", "--no-loadscope-reorder", *options]
     # Each worker computes on one core, so that two of them do not fight over two; nothing is fetched from a hub.
     offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     return run(environment(pins), "-m", "pytest", *options, extra=offline)

@@ -13,8 +13,17 @@ import pytest
 
 from tests.hosting import client_of_host, demo_host, random_checkpoint  # noqa: F401  # fixtures for everyone
 
-WEBUIS = ("started_webui", "training_webui", "demo_host", "client_of_host")
-"""The fixtures that start a WebUI for as many tests as want one."""
+WEBUIS = {
+    "demo_host": ("demo_host/test_contract", "demo_host/test_host", "demo_host/test_page"),
+    "started_webui": (
+        "webui/test_browser",
+        "webui/test_scenarios",
+        "webui/test_with_adetailer",
+        "webui/test_with_other_scripts",
+    ),
+    "training_webui": ("webui/test_refl_tab_browser", "webui/test_trained_lora"),
+}
+"""The fixtures that start a WebUI, and the files whose tests share it."""
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 # A busy machine is slow; that is no failure of what is tested.
@@ -27,31 +36,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--host", action="store_true", help="run the scenarios against the WebUI at $WEBUI_URL")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+@pytest.hookimpl(optionalhook=True)  # only where pytest-xdist is
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one worker do a file's tests in a row, and those of all files that share a WebUI, for what they share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByWebUI(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return _together(nodeid)
+
+    return ByWebUI(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_rank)  # what takes longest alone must not be what is left at the end
     asked_for = config.getoption("-m")
+    missing = _missing(config)
     for item in items:
-        for marker, reason in _missing(config).items():
+        for marker, reason in missing.items():
             if item.get_closest_marker(marker) and marker not in asked_for:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def _webui(item: pytest.Item) -> str | None:
-    wanted = [name for name in WEBUIS if name in item.fixturenames]
-    return wanted[0].replace("client_of_host", "demo_host") if wanted else None
-
-
-def _group(item: pytest.Item) -> str:
-    """What one worker does in a row: the tests of one WebUI, else those of one file, for what they share."""
-    return _webui(item) or f"{item.path.parent.name}/{item.path.stem}"
+def _together(nodeid: str) -> str:
+    file = nodeid.split("::")[0].removeprefix("tests/").removesuffix(".py")
+    return next((webui for webui, files in WEBUIS.items() if file in files), file)
 
 
 def _rank(item: pytest.Item) -> int:
     """WebUIs first, then what starts processes and trains, then the rest."""
-    if _webui(item) or "chromium" in item.fixturenames:
+    if _together(item.nodeid) in WEBUIS or "chromium" in item.fixturenames:
         return 0
     return (
         1 if item.path.parent.name in ("demo_host", "jobs", "reward_training", "refl", "cli", "hosts") else 2
@@ -82,15 +96,22 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _another_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests, and what they start, from reading or filling the developer's own cache and weight folders."""
+    home = str(tmp_path_factory.mktemp("home"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", home)
+        patch.setenv("USERPROFILE", home)
+        patch.delenv("XDG_CACHE_HOME", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_weights_of_this_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Keep a test from finding (or filling) the developer's own weight folders."""
-    if request.node.get_closest_marker("weights"):
-        return
-    home = request.getfixturevalue("tmp_path_factory").getbasetemp() / "home"
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("USERPROFILE", str(home))
-    monkeypatch.delenv("IMAGEREWARD_HOME", raising=False)
+    """Keep a test from finding the developer's weights, unless it asks for them."""
+    if not request.node.get_closest_marker("weights"):
+        monkeypatch.delenv("IMAGEREWARD_HOME", raising=False)
 
 
 @pytest.fixture(scope="session")

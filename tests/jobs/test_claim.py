@@ -21,6 +21,7 @@ from tests.refl.world import load_taste, tiny_config
 @pytest.fixture(autouse=True)
 def _own_locks(monkeypatch, tmp_path):
     """Not those of a developer who is training something."""
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(command, "_loader", lambda *arguments: load_taste)
 
