@@ -141,7 +141,10 @@ def _top1(arguments: argparse.Namespace) -> int:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from imagereward_ext.evaluation import calibrate
+    from imagereward_ext.weights.labels import check_label
 
+    if arguments.label is not None:
+        check_label(arguments.label)
     names, weights = _names_and_weights(arguments.scorer)
     items, without_prompt = calibrate.own_images(arguments.folder, arguments.prompt)
     if without_prompt:

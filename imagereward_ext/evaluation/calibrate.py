@@ -15,6 +15,7 @@ from imagereward_ext.images import find_images
 from imagereward_ext.metadata import records
 from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.scorers.mix import PartRecord
+from imagereward_ext.weights.labels import label_of
 from imagereward_ext.weights.model_folder import ModelConfig, write_config
 
 _ENOUGH = 20
@@ -90,7 +91,7 @@ def write_mix(
     config = ModelConfig(
         architecture="mix",
         name=folder.name,
-        label=label or folder.name,
+        label=label_of(folder.name) if label is None else label,
         mean=statistics.fmean(totals),
         std=std,
         settings={"parts": [asdict(part) for part in parts]},

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from imagereward_ext.errors import WeightsError
 from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel, Standard
-from imagereward_ext.weights import labels
 from imagereward_ext.weights.model_folder import write_config
 
 
@@ -40,14 +38,6 @@ def write_model(
         model.write_files(part, config)
         write_config(part, config)
     return target
-
-
-def check_label(label: str) -> str:
-    """Return the label when it can be a key among an image's generation parameters."""
-    try:
-        return labels.check_label(label)
-    except WeightsError as error:
-        raise RewardTrainingError(str(error)) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from imagereward_ext.rankings import (
     verified,
 )
 from imagereward_ext.reward_training.comparisons import Case
-from imagereward_ext.reward_training.export import check_label, standard_of, write_model
+from imagereward_ext.reward_training.export import standard_of, write_model
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel, Standard
 from imagereward_ext.reward_training.run_folder import Measurement, RewardRunFolder
@@ -27,6 +27,7 @@ from imagereward_ext.reward_training.task import RankingTask, Watch
 from imagereward_ext.training.engine import Ending
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.stopping import StopRequest
+from imagereward_ext.weights.labels import check_label, check_name, label_of
 from imagereward_ext.wording import Say, counted
 
 _ENOUGH_HELD_OUT = 100
@@ -87,7 +88,7 @@ def train_reward(
     `accelerate launch` share the work; the first one writes.
     """
     say = report or (lambda message: None)
-    label = check_label(label or output.name)
+    label = label_of(check_name(output.name)) if label is None else check_label(label)
     processes = Processes(cpu)  # decides which device and which process this is, before anybody asks
     model = make_model(sets)
     folder = RewardRunFolder(run or output.with_name(f"{output.name}-training"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from imagereward_ext.errors import WeightsError
+from imagereward_ext.metadata.score_mark import is_label
 
 _PARTS = ("", " hash", " prompt", " Score")
 """What stands behind a label in the keys of its score."""
@@ -49,6 +50,12 @@ def check_label(label: object) -> str:
     return label
 
 
+def label_of(name: str) -> str:
+    """Make a label of a model's name, which nobody chose to stand inside an image: any name gives one."""
+    letters = " ".join(re.sub(r"[^\w /-]+", " ", name)[:40].split())
+    return next(label for label in (name, f"Reward {letters}".strip(), "Reward") if _stands(label))
+
+
 def check_name(name: object) -> str:
     """Return a model's name that can stand on a page, in a path and in a terminal."""
     if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
@@ -57,6 +64,13 @@ def check_name(name: object) -> str:
             "which controls a terminal"
         )
     return name
+
+
+def _stands(label: str) -> bool:
+    try:
+        return is_label(check_label(label))
+    except WeightsError:
+        return False
 
 
 def _shown(value: object) -> str:

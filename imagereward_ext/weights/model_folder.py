@@ -12,7 +12,7 @@ from typing import Any
 
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.storage import write_text
-from imagereward_ext.weights.labels import check_label, check_name
+from imagereward_ext.weights.labels import check_label, check_name, label_of
 
 FORMAT = "imagereward-scorer/1"
 CONFIG_NAME = "config.json"
@@ -64,6 +64,9 @@ def read_config(folder: Path) -> ModelConfig:
         raise WeightsError(f"{path} lacks {', '.join(missing)}")
     config = ModelConfig(**values)
     try:
+        check_name(config.name)
+        if config.label == config.name:  # nobody chose it: versions before took any folder's name for a label
+            config = dataclasses.replace(config, label=label_of(config.name))
         _check(config)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error

@@ -6,7 +6,7 @@ import pytest
 from PIL.PngImagePlugin import PngInfo
 
 from imagereward_ext.compute import Compute
-from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.errors import ImageRewardError, WeightsError
 from imagereward_ext.evaluation.calibrate import measure, own_images, write_mix
 from imagereward_ext.evaluation.lazy import open_scorer
 from imagereward_ext.evaluation.scoring import score_items
@@ -55,6 +55,17 @@ def test_a_mix_has_mean_0_and_spread_1_on_the_measured_images(images, tmp_path):
     assert statistics.fmean(values) == pytest.approx(0, abs=1e-4)
     assert statistics.pstdev(values) == pytest.approx(1, abs=1e-4)
     assert [part.weight for part in mix.parts] == [0.7, -0.3]
+
+
+def test_a_mix_may_lie_in_a_folder_called_as_a_field_of_the_webui(images, tmp_path):
+    reference = str(make_tiny_scorer_folder(tmp_path / "reward"))
+    cache = tmp_path / "cache"
+    scorers = [open_scorer(ScorerSpec(reference), cache, Compute("cpu"))]
+    scores = score_items(own_images(images)[0], scorers, cache)
+    folder = write_mix(tmp_path / "Model", [reference], [1.0], scorers, scores)
+    assert load_scorer(str(folder), device="cpu").label == "Reward Model"
+    with pytest.raises(WeightsError, match="the label"):
+        write_mix(tmp_path / "other", [reference], [1.0], scorers, scores, "Model")
 
 
 def test_a_scorer_without_spread_cannot_be_put_on_a_scale(tmp_path):

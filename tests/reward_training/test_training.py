@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from imagereward_ext.errors import ImageRewardError, UsageError
+from imagereward_ext.errors import ImageRewardError, UsageError, WeightsError
 from imagereward_ext.images import open_image
 from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.reward_training import image_reward
@@ -370,12 +370,17 @@ def test_an_older_model_stays_until_the_new_one_is_whole(world, tmp_path, monkey
     assert largest_difference(before, weights(replaced.folder)) > 0
 
 
-@pytest.mark.parametrize("label", ["", "a: b", "a, b", "a\nb", '"'])
-def test_a_label_that_would_break_an_image_s_parameters_is_refused(world, tmp_path, label):
-    from imagereward_ext.reward_training.export import check_label
+@pytest.mark.parametrize("label", ["", "a: b", "a, b", "a\nb", '"', "Model"])
+def test_a_label_that_would_break_an_image_s_parameters_is_refused_at_once(world, tmp_path, label):
+    with pytest.raises(WeightsError, match="label"):
+        world.train(tmp_path / "taste", label=label)
+    assert not any(tmp_path.iterdir())
 
-    with pytest.raises(RewardTrainingError, match="label"):
-        check_label(label)
+
+def test_a_folder_may_be_called_as_a_field_of_the_webui(world, tmp_path):
+    model = world.train(tmp_path / "model")
+    config = read_config(model.folder)
+    assert (config.name, config.label) == ("model", "Reward model")
 
 
 def test_a_model_that_gives_one_reward_to_all_is_not_standardised():

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from imagereward_ext.errors import WeightsError
+from imagereward_ext.metadata.score_mark import ScoreMark
 from imagereward_ext.scorers.size import size_of
 from imagereward_ext.weights import catalogue, locate
-from imagereward_ext.weights.labels import check_label
+from imagereward_ext.weights.labels import check_label, label_of
 from imagereward_ext.weights.model_folder import ModelConfig, read_config, write_config
 
 GOOD = {"format": "imagereward-scorer/1", "architecture": "image-reward", "name": "mine", "label": "Mine"}
@@ -52,6 +53,28 @@ def test_labels_of_every_published_scorer_and_usual_ones_are_taken() -> None:
     for label in [*(entry.label for entry in catalogue.ENTRIES.values()), "My taste", "Taste-2/3", "v1.2", "Seedling",
                   "Stepsister", "Sizes", "Versions"]:  # fmt: skip
         assert check_label(label) == label
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("my-taste", "my-taste"),
+        ("model", "Reward model"),
+        ("Steps", "Reward Steps"),
+        ("vae 2", "Reward vae 2"),
+        ("v1.2", "Reward v1 2"),
+        ("a, b: c", "Reward a b c"),
+        ("m", "Reward m"),
+        ("\u2192", "Reward"),
+        ("", "Reward"),
+        ("x" * 120, f"Reward {'x' * 40}"),
+    ],
+)
+def test_any_name_gives_a_label_that_an_image_can_hold(tmp_path: Path, name: str, label: str) -> None:
+    assert check_label(label_of(name)) == label
+    assert ScoreMark(label, 1.0).fields()
+    if name:  # a model made when every name was a label
+        assert read_config(folder_with(tmp_path / "m", name=name, label=name)).label == label
 
 
 @pytest.mark.parametrize(
