@@ -17,6 +17,7 @@ from imagereward_ext.cli import COMMANDS
 from imagereward_ext.evaluation.comparison import ComparisonRequest
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, ImageRewardRecipe
+from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.settings import schema
 from imagereward_ext.settings.tables import markdown_table
 from imagereward_ext.webui.options import ScoringRequest, Settings, read_request
@@ -80,7 +81,7 @@ def test_the_strengths_stand_in_the_docs_as_the_tab_has_them() -> None:
 def test_the_runner_lists_every_command(runner: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert runner.main(["--help"]) == 0
     words = re.findall(r"[a-z-]+", capsys.readouterr().out)
-    assert {*COMMANDS, "demo", "test", "check", "bench"} <= set(words)
+    assert {*COMMANDS, "demo", "test", "check", "fuzz", "bench"} <= set(words)
 
 
 @pytest.mark.parametrize("version", [(3, 9, 18), (3, 13, 0)])
@@ -103,6 +104,13 @@ def test_the_readme_names_the_pythons_the_runner_takes(runner: ModuleType) -> No
     versions = range(runner.OLDEST_PYTHON[1], runner.NEWEST_PYTHON[1] + 1)
     *others, last = (f"3.{minor}" for minor in versions)
     assert f"Python ({', '.join(others)} or {last})" in readme
+
+
+def test_the_readme_calls_what_a_scorer_has() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    called = re.findall(r"^scorer\.(\w+)\(", readme, re.MULTILINE)
+    assert called == ["score", "rank", "score_pixels"]
+    assert [name for name in called if not callable(getattr(Scorer, name, None))] == []
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the examples are written for bash")

@@ -80,7 +80,7 @@ def request_of(arguments: argparse.Namespace) -> ComparisonRequest:
 
 
 class _Bar:
-    """A progress bar per candidate."""
+    """A progress bar per variant."""
 
     def __init__(self) -> None:
         self._bar: Any = None
