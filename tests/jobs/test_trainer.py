@@ -543,12 +543,12 @@ def test_a_training_of_the_command_line_is_ended_too_though_it_leads_no_group():
 
 
 def test_waiting_bears_a_worker_that_ends_between_two_looks(tmp_path, monkeypatch):
-    looks = iter([threading.Thread(target=time.sleep, args=(0,))])
     trainer = Trainer(tmp_path, lambda order: None, lambda order: None)
-    worker = next(looks)
+    worker = threading.Thread(target=time.sleep, args=(0,))
     worker.start()
+    looks = iter([worker])
     monkeypatch.setattr(
-        type(trainer.queue), "_worker", property(lambda queue: next(looks, worker)), raising=False
+        type(trainer.queue), "_worker", property(lambda queue: next(looks, None)), raising=False
     )
     assert trainer.queue.wait(PATIENCE)
 
