@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from modules import errors
+
 
 @dataclass(frozen=True)
 class ScriptFile:
@@ -21,7 +23,11 @@ class Extension:
     def __init__(self, path: str):
         self.path = path
         self.config = configparser.ConfigParser()
-        self.config.read(Path(path) / "metadata.ini", encoding="utf8")  # one that is not there is no error
+        metadata = Path(path) / "metadata.ini"
+        try:
+            self.config.read(metadata, encoding="utf8")  # one that is not there is no error
+        except (configparser.Error, UnicodeDecodeError):
+            errors.report(f"Error reading {metadata}", exc_info=True)
         self.name = self.config.get("Extension", "Name", fallback=Path(path).name).lower().strip()
 
     def after(self, subdir: str) -> list[str]:

@@ -59,9 +59,8 @@ class Script:
     paste_field_names: list[str] | None = None
 
     def title(self) -> str:
-        raise NotImplementedError(
-            f"{type(self).__name__} has no title"
-        )  # every extension's script brings its own
+        """What the page and the API call it; every extension's script brings its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no title")
 
     def ui(self, is_img2img: bool) -> list[Any] | None:
         return None
@@ -108,8 +107,7 @@ def load_scripts() -> None:
     for file in list_scripts("scripts", ".py"):
         _load_script(file)
     scripts_txt2img, scripts_img2img = ScriptRunner(), ScriptRunner()
-    steps = [data.script_class() for data in postprocessing_scripts_data]
-    scripts_postproc = scripts_postprocessing.ScriptPostprocessingRunner(steps)
+    scripts_postproc = scripts_postprocessing.ScriptPostprocessingRunner(_postprocessing_scripts())
 
 
 def _load_script(file: extensions.ScriptFile) -> None:
@@ -122,12 +120,21 @@ def _load_script(file: extensions.ScriptFile) -> None:
         return
     finally:
         sys.path = saved_path
+    bases = (Script, scripts_postprocessing.ScriptPostprocessing)
     for value in list(vars(module).values()):  # whatever class is visible counts, imported ones too
-        if inspect.isclass(value) and issubclass(
-            value, (Script, scripts_postprocessing.ScriptPostprocessing)
-        ):
+        if inspect.isclass(value) and issubclass(value, bases) and value not in bases:
             known = scripts_data if issubclass(value, Script) else postprocessing_scripts_data
             known.append(ScriptClassData(value, file.path, file.basedir, module))
+
+
+def _postprocessing_scripts() -> list[scripts_postprocessing.ScriptPostprocessing]:
+    made = []
+    for data in postprocessing_scripts_data:
+        try:
+            made.append(data.script_class())
+        except Exception:
+            errors.report(f"Error making the script of {data.path}", exc_info=True)
+    return made
 
 
 def _hook(name: str) -> Callable[..., None]:
@@ -164,6 +171,7 @@ class ScriptRunner:
                 script = data.script_class()
                 script.filename = data.path
                 script.is_txt2img, script.is_img2img = not is_img2img, is_img2img
+                script.name = script.title().lower()
                 visibility = script.show(is_img2img)
             except Exception:
                 errors.report(f"Error making the script of {data.path}", exc_info=True)
@@ -200,7 +208,6 @@ class ScriptRunner:
         try:
             with gr.Group(visible=script.alwayson) as script.group:
                 script.controls = script.ui(script.is_img2img)
-            script.name = script.title().lower()
         except Exception:
             errors.report(f"Error creating UI of {script.filename}", exc_info=True)
             return

@@ -33,7 +33,7 @@ class ScriptPostprocessing:
 
 class ScriptPostprocessingRunner:
     def __init__(self, scripts: list[ScriptPostprocessing]) -> None:
-        self.scripts = sorted(scripts, key=lambda script: (script.order, script.name))
+        self.scripts = sorted(scripts, key=lambda script: (script.order, script.name or ""))
 
     def setup_ui(self) -> list[Any]:
         for script in self.scripts:

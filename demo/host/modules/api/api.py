@@ -127,7 +127,7 @@ class Api:
         args: list[Any] = [0, *[None] * (len(runner.inputs) - 1)]
         with gr.Blocks(analytics_enabled=False):
             for script in runner.scripts:
-                if script.ui(script.is_img2img):
+                if script.controls and script.ui(script.is_img2img):
                     controls = script.ui(script.is_img2img) or []
                     args[script.args_from : script.args_to] = [control.value for control in controls]
         return args

@@ -1,0 +1,2 @@
+def preload(parser):
+    raise RuntimeError("has no flags to add")

@@ -1,0 +1,4 @@
+from modules import scripts
+
+
+class Untitled(scripts.Script): ...
