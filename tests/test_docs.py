@@ -106,6 +106,16 @@ def test_the_readme_names_the_pythons_the_runner_takes(runner: ModuleType) -> No
     assert f"Python ({', '.join(others)} or {last})" in readme
 
 
+def test_every_mark_of_a_test_is_explained_to_who_works_here() -> None:
+    (marks,) = re.findall(
+        r"^markers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S
+    )
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = re.findall(r'^ *"(\w+):', marks, re.M)
+    assert "slow" in names
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_the_readme_calls_what_a_scorer_has() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     called = re.findall(r"^scorer\.(\w+)\(", readme, re.MULTILINE)
