@@ -1,7 +1,7 @@
 """Hostile input of every kind for some minutes: `python3 run.py fuzz --minutes 5`.
 
 Prints how many cases of each kind were tried, how many broke a promise, and the slowest one; keeps the simplest version
-of the first failing cases. The same seed tries the same cases in the same order.
+of the first failing cases. The same seed tries the same cases in the same order, on as many processors.
 """
 
 from __future__ import annotations
