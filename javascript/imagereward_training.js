@@ -413,6 +413,7 @@
             else fill(".imagereward-refl-numbers", `The WebUI does not answer: ${error.message}`);
             return true;
         }
+        if (asked.run !== state.chosen) return true; // another run was chosen meanwhile: its own answer comes
         const run = answer.run;
         const another = run && state.run && run.name !== state.run.name;
         state.run = run;

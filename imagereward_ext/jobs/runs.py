@@ -81,8 +81,11 @@ class Runs:
     def delete(self, name: str) -> None:
         """Remove a run's folder. A LoRA that was copied elsewhere stays."""
         record = self.record(name)
-        if record.is_held() or state_of(record).state is State.WAITING:
+        state = state_of(record).state
+        if state in (*AT_WORK, State.WAITING):
             raise JobError(f"the run {name!r} is at work or waits for it: stop it first")
+        if record.is_held():
+            raise JobError(f"the process of the run {name!r} is still ending: delete it in a moment")
         try:
             shutil.rmtree(record.folder)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,19 @@ from types import MappingProxyType
 
 from imagereward_ext.jobs import stopping
 from imagereward_ext.jobs.order import JobError, Order, read_order
-from imagereward_ext.jobs.queue import Hook, Queue
+from imagereward_ext.jobs.queue import LOOK_SECONDS, Hook, Queue
 from imagereward_ext.jobs.runs import Run, Runs, is_run, state_of
-from imagereward_ext.training.record import AT_WORK, State
+from imagereward_ext.training.record import AT_WORK, ENDED, State
 
 COMPARE_AGAIN = "prompts-to-compare.json"
+LEAVING_SECONDS = 60.0
+"""A process that has done its work frees its memory and goes; on a busy machine that takes a while."""
 
 
 class Trainer:
-    """Starts, resumes, compares and stops. Every method may be called from any thread and returns at once."""
+    """Starts, resumes, compares, stops and deletes. Every method may be called from any thread; all but `delete`
+    return at once.
+    """
 
     def __init__(self, folder: Path, before: Hook, after: Hook, locks: Path | None = None) -> None:
         self.runs = Runs(folder)
@@ -91,5 +96,8 @@ class Trainer:
 
     def delete(self, name: str) -> None:
         """Remove a run. A LoRA that was copied elsewhere stays."""
+        record, until = self.runs.record(name), time.monotonic() + LEAVING_SECONDS
+        while state_of(record).state in ENDED and record.is_held() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)  # a run has ended some moments before its process
         with self.queue.changing:
             self.runs.delete(name)

@@ -126,7 +126,7 @@ def test_a_run_whose_process_only_has_to_end_is_not_deleted(order):
     lock = Lock(order.record.queue_lock)
     assert lock.take({})
     order.record.journal.append({"state": "finished"})
-    with pytest.raises(JobError, match="stop it first"):
+    with pytest.raises(JobError, match="is still ending: delete it in a moment"):
         Runs(order.folder.parent).delete("run")
     lock.release()
     Runs(order.folder.parent).delete("run")

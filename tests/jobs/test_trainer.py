@@ -485,6 +485,17 @@ def test_delete_takes_finished_runs_only(world):
     assert world.trainer.runs.list() == []
 
 
+def test_delete_waits_for_the_process_of_a_run_that_has_ended(world):
+    order = world.order()
+    order.write({})
+    order.record.journal.append({"state": "finished"})
+    lock = Lock(order.record.process_lock)
+    assert lock.take({})
+    threading.Timer(0.5, lock.release).start()
+    world.trainer.delete("run")
+    assert world.trainer.runs.list() == []
+
+
 def test_events_are_read_once_each_and_from_the_start_after_a_resume_shortened_them(world):
     world.trainer.start(world.order(updates=4))
     world.until("run", "finished")

@@ -24,6 +24,11 @@ PATIENCE = 240  # seconds; a training process alone takes some to import its lib
 RUN = "#imagereward-refl-run"
 ENDLESS = 100_000
 """Updates of a run that a test ends by itself, so that a busy machine cannot let it finish before."""
+WATCH_TITLES = """() => {
+    const title = document.querySelector('.imagereward-refl-title');
+    window.titles = [title.textContent];
+    new MutationObserver(() => window.titles.push(title.textContent)).observe(title, {childList: true, characterData: true, subtree: true});
+}"""
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
 SETTLED = """() => scrollY === 0 && [...document.images].every(
     image => image.complete || image.getBoundingClientRect().top > innerHeight)"""
@@ -273,6 +278,30 @@ def test_a_report_that_comes_late_does_not_replace_that_of_the_run_chosen_since(
     with page.expect_response("**/train/status*"):
         pass
     assert result.get_by_text("Result: early-000001").count() == 1
+
+
+def test_an_answer_that_comes_late_does_not_show_a_run_that_is_chosen_no_more(page, host):
+    for name in ("first", "second"):
+        write_past_run(host, name)
+    open_tab(page, host.url)
+    row = "#imagereward-refl-run tr[data-run={}]"
+    page.locator(row.format("second")).wait_for()
+    held = []
+    page.route("**/train/status?run=second*", lambda route: held.append(route))
+    with page.expect_request("**/train/status?run=second*"):
+        page.click(row.format("second"))
+    page.click(row.format("first"))
+    until(page, "first", "finished")
+    text(page, "result").get_by_text("Result: first-000001").wait_for()
+    page.evaluate(WATCH_TITLES)
+    answers = len(held)
+    for route in held:
+        with page.expect_response("**/train/status?run=second*"):
+            route.continue_()
+    with page.expect_response("**/train/status?run=first*"):
+        pass
+    assert answers
+    assert page.evaluate("window.titles") == ["first: finished"]
 
 
 def test_a_page_opened_later_proposes_a_name_that_is_free(page, host):
