@@ -47,8 +47,8 @@
             method: "POST", body: JSON.stringify(body), headers: {"content-type": "application/json"},
         };
         const response = await fetch(address(route, query), how);
-        const answer = await response.json();
         state.locked = response.status === 401;
+        const answer = await response.json();
         if (!response.ok) throw new Error(answer.detail ?? response.statusText);
         return answer;
     }
@@ -59,6 +59,7 @@
             tell(done);
         } catch (error) {
             tell(error.message);
+            if (state.locked) return unlock(error.message);
         }
         await look();
     }
@@ -409,7 +410,7 @@
         try {
             answer = await ask("status", asked);
         } catch (error) {
-            if (state.locked) unlock();
+            if (state.locked) unlock(error.message);
             else fill(".imagereward-refl-numbers", `The WebUI does not answer: ${error.message}`);
             return true;
         }
@@ -441,8 +442,8 @@
     }
 
     // With --api-auth the browser itself asks for the user name and the password: again only when somebody wants it.
-    function unlock() {
-        fill(".imagereward-refl-numbers", "The WebUI asks for a user name and a password (--api-auth).");
+    function unlock(why) {
+        fill(".imagereward-refl-numbers", `The WebUI does not let this page in: ${why}.`);
         page("run").querySelector(".imagereward-refl-numbers").append(" ", button("Log in", look, "log-in"));
     }
 

@@ -105,7 +105,15 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
     assert house.circles(house.sources(tmp_path), tmp_path) == [["a", "b", "c"]]
 
 
-@pytest.mark.parametrize("module", ["imagereward_ext", "imagereward_ext.cli", "imagereward_ext.metadata"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "imagereward_ext",
+        "imagereward_ext.cli",
+        "imagereward_ext.metadata",
+        "imagereward_ext.jobs.child",  # takes its locks and answers signals before it loads what takes seconds
+    ],
+)
 def test_importing_loads_no_model_library(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'diffusers', 'peft') if m in sys.modules])"
     result = subprocess.run(

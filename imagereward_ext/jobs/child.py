@@ -15,7 +15,6 @@ from typing import Any
 from imagereward_ext.compute import Compute
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.jobs.claim import ClaimError, claimed
-from imagereward_ext.jobs.comparison import comparison_request
 from imagereward_ext.jobs.interruption import (
     StoppedEarlyError,
     answer_signals,
@@ -24,7 +23,7 @@ from imagereward_ext.jobs.interruption import (
     something_to_lose,
 )
 from imagereward_ext.jobs.lora_folder import replace_interim
-from imagereward_ext.jobs.order import Order, read_order
+from imagereward_ext.jobs.order import JobError, Order, read_order
 from imagereward_ext.memory import return_memory
 from imagereward_ext.training.record import State, endings_told
 
@@ -47,6 +46,8 @@ def main(folder: Path, device_lock: Path, follow: bool) -> int:
     except ClaimError as error:
         print(error, flush=True)
         return AT_WORK_ALREADY
+    except JobError as error:  # the lock cannot be written
+        return _give_up(order, error, FAILED)
 
 
 def _carry_out(order: Order, device_lock: Path) -> int:
@@ -57,13 +58,17 @@ def _carry_out(order: Order, device_lock: Path) -> int:
             if order.record.state() is State.COMPARING:
                 code = _compare(order)
             return code
-    except ClaimError as error:
-        if order.only_compare:
-            order.record.end_comparison()
-        else:
-            order.record.give_up(State.FAILED, str(error))
-        print(error, flush=True)
-        return DEVICE_IN_USE
+    except JobError as error:
+        return _give_up(order, error, DEVICE_IN_USE if isinstance(error, ClaimError) else FAILED)
+
+
+def _give_up(order: Order, error: JobError, code: int) -> int:
+    if order.only_compare:
+        order.record.end_comparison()
+    else:
+        order.record.give_up(State.FAILED, str(error))
+    print(error, flush=True)
+    return code
 
 
 def _train(order: Order) -> int:
@@ -111,6 +116,7 @@ def _engine(order: Order) -> Any:
 def _compare(order: Order) -> int:
     """Make images with and without the LoRA; whatever happens here, the training's own ending stands."""
     from imagereward_ext.evaluation.comparison import compare
+    from imagereward_ext.jobs.comparison import comparison_request
 
     record = order.record
     try:

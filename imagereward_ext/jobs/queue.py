@@ -103,6 +103,8 @@ class Queue:
                 self._carry_out(order)
             except RecordError:  # no space: the order waits as before, for a person to start the queue again
                 log.exception("The run %s was not started", order.name)
+                with self.changing:
+                    self._worker = None
                 return
             except Exception:  # of giving the room back; how the training ended is written
                 log.exception("After the run %s", order.name)
@@ -126,8 +128,12 @@ class Queue:
 
     def _carry_out(self, order: Order) -> None:
         lock, record = Lock(order.record.queue_lock), order.record
-        if not lock.take({"name": order.name}):
-            return
+        try:
+            if not lock.take({"name": order.name}):
+                return
+        except OSError as error:
+            reason = error.strerror or error
+            raise RecordError(f"the run {order.name} cannot be locked: {reason}") from error
         try:
             with self.changing:
                 if record.state() is not State.WAITING:  # taken out this moment

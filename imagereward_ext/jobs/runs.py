@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,11 +116,7 @@ def read_run(folder: Path) -> Run:
     """Read a run's record, and what it has measured."""
     record = RunRecord(folder)
     entry = state_of(record)
-    events = Journal(folder / "events.jsonl").read_end(_RECENT_EVENTS)
-    update: dict[str, Any] = next((event for event in reversed(events) if event.get("kind") == "update"), {})
-    step = int(
-        next((number for event in reversed(events) if (number := _number(event, "step")) is not None), 0)
-    )
+    step, update = _progress(folder)
     updates, seconds = _updates(folder), _number(update, "seconds")
     at_work = entry.state in AT_WORK
     return Run(
@@ -142,16 +139,42 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def _progress(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Return the last step that anything was measured at, and the last update."""
+    last = 0
+    for event in Journal(folder / "events.jsonl").read_end(_RECENT_EVENTS):
+        step = int(_number(event, "step") or 0)
+        last = last or step
+        if event.get("kind") == "update" and step:
+            return last, event
+    return last, {}
+
+
 def read_events(folder: Path, position: int) -> Lines:
     """Read what a run has measured since a position. A resumed run forgets what came after its state."""
     return Journal(folder / "events.jsonl").read_from(position)
 
 
-def read_checks(folder: Path) -> list[dict[str, Any]]:
-    """Read every check of a run."""
-    return [
-        event for event in Journal(folder / "events.jsonl").read(b'"check"') if event.get("kind") == "check"
-    ]
+class Checks:
+    """The checks of the run that is watched: of its events, only what is new is read."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Path, int, int, tuple[dict[str, Any], ...]] = (Path(), 0, 0, ())
+
+    def read(self, folder: Path, start: int) -> tuple[dict[str, Any], ...]:
+        """Return every check of a run, which has been started so many times."""
+        *of, position, known = self._known
+        if of != [folder, start]:
+            position, known = 0, ()
+        while True:
+            news = read_events(folder, position)
+            if news.position < position:  # the file has become shorter
+                known = ()
+            known += tuple(event for event in news.objects if event.get("kind") == "check")
+            if news.position == position or not news.objects:
+                self._known = (folder, start, news.position, known)
+                return known
+            position = news.position
 
 
 def training_prompts(folder: Path) -> Path:
@@ -176,8 +199,9 @@ def _number(event: dict[str, Any], name: str) -> float | None:
 
 
 def _updates(folder: Path) -> int:
-    order = read_order(folder)
-    config = _config(folder) or (dict(order.config) if order else {})
+    config = _config(folder)
+    if not config and (order := read_order(folder)) is not None:
+        config = dict(order.config)
     return int(_number(config, "updates") or 0)
 
 
@@ -190,9 +214,8 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _changed(folder: Path) -> float:
-    times = [
-        path.stat().st_mtime
-        for name in ("journal.jsonl", "order.json", "events.jsonl", "outcome.json", "config.json")
-        if (path := folder / name).exists()
-    ]
-    return max(times, default=0.0)
+    last = 0.0
+    for name in ("journal.jsonl", "order.json", "events.jsonl", "outcome.json", "config.json"):
+        with suppress(OSError):
+            last = max(last, (folder / name).stat().st_mtime)
+    return last

@@ -44,13 +44,13 @@ class Journal:
             if durable:
                 os.fsync(file.fileno())
 
-    def read(self, holding: bytes = b"") -> list[dict[str, Any]]:
-        """Return every line, or those that hold some bytes: only these are parsed. None where there is no file."""
+    def read(self) -> list[dict[str, Any]]:
+        """Return every line; none where there is no file."""
         try:
             lines = self.path.read_bytes().splitlines()
         except OSError:
             return []
-        return list(_objects(line for line in lines if holding in line))
+        return list(_objects(lines))
 
     def read_from(self, position: int) -> Lines:
         """Return the complete lines behind a position, or all where the file has become shorter since."""
@@ -65,14 +65,15 @@ class Journal:
         whole = block[: block.rfind(b"\n") + 1]
         return Lines(tuple(_objects(whole.splitlines())), position + len(whole))
 
-    def read_end(self, size: int) -> list[dict[str, Any]]:
-        """Return the lines within the last bytes of the file."""
+    def read_end(self, size: int) -> Iterator[dict[str, Any]]:
+        """Yield the lines within the last bytes of the file, the last one first; only what is taken is parsed."""
         try:
             with self.path.open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-                return list(_objects(file.read().splitlines()))
+                lines = file.read().splitlines()
         except OSError:
-            return []
+            return
+        yield from _objects(reversed(lines))
 
 
 def _ends_within_a_line(file: Any) -> bool:

@@ -52,7 +52,7 @@ class Lock:
 def holder(path: Path) -> dict[str, Any] | None:
     """Return what the holder wrote, None when no living process holds the lock."""
     try:
-        with _LOOKING, path.open("rb+") as file:
+        with _LOOKING, path.open("rb+" if sys.platform == "win32" else "rb") as file:
             if _lock(file, shared=True):
                 return None
             file.seek(0)

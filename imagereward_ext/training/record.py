@@ -258,7 +258,7 @@ def _before_journals(folder: Path) -> list[RunEntry]:
     order, outcome = _object_in(folder / "order.json"), _object_in(folder / "outcome.json")
     if "waiting" not in order and not (folder / "config.json").is_file():
         return []
-    last = (Journal(folder / "events.jsonl").read_end(1 << 16) or [{}])[-1]
+    last = next(Journal(folder / "events.jsonl").read_end(1 << 16), {})
     end = outcome or (last if last.get("kind") == "end" else {})
     states = {
         "finished": State.FINISHED,

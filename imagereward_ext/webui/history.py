@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from pathlib import Path
 
 from imagereward_ext.storage import write_text
@@ -44,7 +44,11 @@ class History:
                     "ab", buffering=0
                 ) as file:  # one write call: other processes append whole lines
                     file.write(line)
-                if self.path.stat().st_size > _MOST * _LINE_LENGTH:
+                size = self.path.stat().st_size
+                if self._read_up_to == size - len(line):  # nobody else wrote meanwhile
+                    insort(self._sorted, float(line))
+                    self._read_up_to = size
+                if size > _MOST * _LINE_LENGTH:
                     self._keep_newest_half()
             except OSError:
                 return

@@ -207,6 +207,14 @@ def test_a_signal_after_the_engine_has_failed_does_not_hide_why(trained, monkeyp
 
 
 @pytest.mark.usefixtures("signals")
+def test_a_device_that_cannot_be_locked_is_told(trained, tmp_path, capsys):
+    (tmp_path / "no folder").touch()
+    assert child.main(trained.folder, tmp_path / "no folder" / "device.lock", follow=False) == child.FAILED
+    entry = trained.record.read()
+    assert (entry.state, "device.lock cannot be written" in entry.reason) == (State.FAILED, True)
+    assert "device.lock cannot be written" in capsys.readouterr().out
+
+
 def test_an_error_that_nobody_expected_is_told_with_its_kind(trained, monkeypatch, tmp_path, capsys):
     trained.record.begin()
     monkeypatch.setattr(child, "_engine", lambda order: 1 / 0)

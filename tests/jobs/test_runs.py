@@ -9,6 +9,7 @@ import pytest
 from imagereward_ext.jobs import runs
 from imagereward_ext.jobs.order import JobError, Order
 from imagereward_ext.jobs.runs import Runs
+from imagereward_ext.training import journal
 from imagereward_ext.training.journal import Journal
 from imagereward_ext.training.lock import Lock
 from imagereward_ext.training.record import RunRecord, State
@@ -55,8 +56,22 @@ def test_the_checks_of_a_long_run_are_all_read(tmp_path):
         {"kind": "check", "step": 0}, *[note] * 5000, {"kind": "check", "step": 10}
     )
     assert runs.read_events(tmp_path, 0).objects[-1] == note
-    assert [check["step"] for check in runs.read_checks(tmp_path)] == [0, 10]
-    assert runs.read_checks(tmp_path / "none") == []
+    checks = runs.Checks()
+    assert [check["step"] for check in checks.read(tmp_path, 1)] == [0, 10]
+    Journal(tmp_path / "events.jsonl").append({"kind": "check", "step": 20}, note)
+    assert [check["step"] for check in checks.read(tmp_path, 1)] == [0, 10, 20]
+    assert checks.read(tmp_path / "none", 1) == ()
+    assert [check["step"] for check in checks.read(tmp_path, 1)] == [0, 10, 20]
+
+
+def test_a_resumed_run_has_only_the_checks_it_kept(tmp_path):
+    events, checks = tmp_path / "events.jsonl", runs.Checks()
+    Journal(events).append({"kind": "check", "step": 0}, {"kind": "check", "step": 10})
+    assert len(checks.read(tmp_path, 1)) == 2
+    events.write_text('{"kind": "check", "step": 0}\n')
+    assert [check["step"] for check in checks.read(tmp_path, 1)] == [0]
+    events.write_text('{"kind": "check", "step": 5}\n{"kind": "check", "step": 7}\n')
+    assert [check["step"] for check in checks.read(tmp_path, 2)] == [5, 7]
 
 
 HOSTILE = ["[1]", "3", "[" * 10_000, '{"kind": "update", "step": "many", "seconds": [], "memory": {}}', '{"kind": []}',
@@ -69,7 +84,7 @@ def test_lines_that_are_no_events_are_passed_over(order, line):
     run = runs.read_run(order.folder)
     assert run.step == 2
     assert json.dumps([run.__dict__, runs.read_events(order.folder, 0).objects], allow_nan=False)
-    assert runs.read_checks(order.folder) == []
+    assert runs.Checks().read(order.folder, 1) == ()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +135,17 @@ def test_a_run_of_the_version_before_is_listed_and_goes_on(tmp_path):
     known = runs.read_order(folder)
     assert known is not None
     assert (known.device, known.name) == ("cpu", "old")
+
+
+def test_a_look_at_a_run_parses_no_more_than_it_shows(order, monkeypatch):
+    events = [{"kind": "update", "step": step, "seconds": 0.5} for step in range(500)]
+    Journal(order.folder / "events.jsonl").append(*events, {"kind": "check", "step": 499})
+    parsed = []
+    loads = json.loads
+    monkeypatch.setattr(journal.json, "loads", lambda line, **how: parsed.append(line) or loads(line, **how))
+    run = runs.read_run(order.folder)
+    assert (run.step, run.seconds) == (499, 0.5)
+    assert len([line for line in parsed if "step" in str(line)]) == 2
 
 
 def test_a_run_whose_process_only_has_to_end_is_not_deleted(order):

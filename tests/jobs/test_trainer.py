@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -223,6 +224,24 @@ def test_a_run_whose_start_cannot_be_written_waits_for_a_person(world, monkeypat
     assert failed == ["run"]
     assert world.trainer.runs.run("run").state == "waiting"
     assert world.trainer.queue.busy() is None
+    monkeypatch.undo()
+    _use_the_stand_in(monkeypatch)
+    world.trainer.resume("run")
+    world.until("run", "finished")
+
+
+def test_a_run_that_cannot_be_locked_waits_for_a_person(world, monkeypatch):
+    tried = []
+
+    def full(lock, about, **how):
+        tried.append(lock.path.name)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Lock, "take", full)
+    world.trainer.start(world.order())
+    assert world.trainer.queue.wait(PATIENCE)
+    assert tried == ["queue.lock"], "and does not try for ever"
+    assert world.trainer.runs.run("run").state == "waiting"
     monkeypatch.undo()
     _use_the_stand_in(monkeypatch)
     world.trainer.resume("run")

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,23 @@ def test_a_lock_dies_with_its_process(tmp_path):
     assert holder(path) is None
     assert path.exists(), "what the dead one wrote is still there, and counts for nothing"
     assert Lock(path).take({})
+
+
+@pytest.mark.skipif("os.name == 'nt'")
+def test_a_look_needs_no_right_to_write(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("{}")
+    opened = []
+    real = Path.open
+
+    def watched(self, mode="r", **more):
+        opened.append(mode)
+        return real(self, mode, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "open", watched)
+        assert holder(path) is None
+    assert opened == ["rb"], "root may write everywhere, so that a file without the right would prove nothing"
 
 
 def test_looking_does_not_keep_anybody_from_taking(tmp_path):

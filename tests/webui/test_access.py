@@ -63,6 +63,9 @@ def test_the_own_page_is_known_by_the_name_it_was_asked_under(tmp_path):
     assert admitted(client, host="UI.example", origin="https://ui.example:443")
     assert not admitted(client, host="192.168.1.5:7860", origin="http://192.168.1.5:8080")
     assert not admitted(client, host="192.168.1.5:7860", origin="http://192.168.1.5")
+    assert not admitted(
+        client, host="127.0.0.1:7860", origin="http://127.0.0.1:3000", sec_fetch_site="same-site"
+    )
     assert not admitted(client, host="localhost:7860", origin="http://127.0.0.1:7860")
     for origin in ("http://", "//testserver", "file://testserver", "http://testserver:x", "http://[", ""):
         assert not admitted(client, origin=origin)
@@ -77,11 +80,18 @@ def test_a_proxy_is_believed_what_a_page_cannot_make_up(tmp_path):
     assert admitted(client, **mine, host="localhost:7860", x_forwarded_host="ui.example, proxy.example")
     # Where CORS lets any page send any header, this one would let any page in.
     assert not admitted(client, **mine, host="192.168.1.5:7860", x_forwarded_host="ui.example")
-    other_port = {"origin": "https://ui.example:8443", "x_forwarded_port": "8443"}
-    assert admitted(client, **other_port, host="ui.example")
-    assert admitted(client, **other_port, host="127.0.0.1:7860", x_forwarded_host="ui.example")
-    assert not admitted(client, **other_port, host="ui.example:7860")
-    assert not admitted(client, origin="https://ui.example:8443", host="ui.example", x_forwarded_port="8443a")
+    # What the proxy of a rented machine sends, and nginx where nobody told it of Host; of https a browser says more.
+    elsewhere = {"origin": "https://x-8188.proxy.example", "host": "100.65.18.228"}
+    assert admitted(client, **elsewhere, sec_fetch_site="same-origin")
+    assert not admitted(client, **elsewhere)
+    assert not admitted(client, **elsewhere, x_forwarded_host="x-8188.proxy.example")
+    assert admitted(client, host="webui:7860", origin="https://ui.example", sec_fetch_site="same-origin")
+    # A page may make up every header but Host and those that begin with Sec-.
+    local = {"host": "localhost:7860", "x_forwarded_host": "localhost:3000"}
+    assert not admitted(client, **local, origin="http://localhost:3000", sec_fetch_site="same-site")
+    # nginx's $host has no port.
+    assert admitted(client, origin="http://ui.example:8080", host="ui.example")
+    assert not admitted(client, origin="http://ui.example:8080", host="ui.example:7860")
 
 
 def test_the_webuis_own_flags_allow_other_sites(tmp_path):
@@ -94,6 +104,10 @@ def test_the_webuis_own_flags_allow_other_sites(tmp_path):
 
 
 def test_behind_a_login_the_routes_are_not_open_to_the_network(tmp_path):
-    assert client_of(tmp_path / "1", gradio_auth="a:b").get("/imagereward/v1/version").status_code == 401
+    told = client_of(tmp_path / "1", gradio_auth="a:b").get("/imagereward/v1/version")
+    assert (told.status_code, told.json()["detail"]) == (401, "this page is not logged in: load it again")
+    assert "www-authenticate" not in told.headers, "no account could answer the browser's own dialogue"
+    both = client_of(tmp_path / "3", gradio_auth="a:b", api=True, api_auth="c:d")
+    assert both.get("/imagereward/v1/version").headers["www-authenticate"].startswith("Basic")
     opened = client_of(tmp_path / "2", gradio_auth="a:b", api=True)  # as the WebUI's own API is
     assert opened.get("/imagereward/v1/version").status_code == 200

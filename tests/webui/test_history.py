@@ -53,6 +53,26 @@ def test_the_file_is_bounded_and_keeps_the_newest(history, monkeypatch):
     assert history.scores()[-1] == 0.249
 
 
+def test_a_score_is_put_among_the_known_ones_without_reading_them_again(history, monkeypatch):
+    for score in (0.5, -1.0, 2.0):
+        history.add(score)
+    assert history.scores() == [-1.0, 0.5, 2.0]
+    monkeypatch.setattr(History, "_lines", lambda self: pytest.fail("read again"))
+    history.add(1.0)
+    history.add(-3.0)
+    assert history.scores() == [-3.0, -1.0, 0.5, 1.0, 2.0]
+
+
+def test_what_another_process_added_is_read(history):
+    history.add(0.5)
+    assert history.scores() == [0.5]
+    other = History(history.path.parent, "ImageReward", history.path.stem.rsplit("-", 1)[1])
+    other.path = history.path
+    other.add(-1.0)
+    history.add(1.0)
+    assert history.scores() == [-1.0, 0.5, 1.0]
+
+
 def test_threads_lose_nothing(history):
     def work(start):
         for n in range(50):

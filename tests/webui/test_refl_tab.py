@@ -734,7 +734,25 @@ def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path)
     handover.Handover(service).give_back(order)
     assert calls == ["make_room", "load_when_asked"]
     handover.Handover(service).give_back(Order(order.config, restore=True))
-    assert calls == ["make_room", "load_when_asked", "restore"]
+    assert calls == ["make_room", "load_when_asked", "load_when_asked", "restore"]
+
+
+def test_a_generation_that_has_the_queue_first_may_load_the_checkpoint(service, tmp_path):
+    calls, queue = [], threading.Lock()
+    service.host.queue = lambda: queue
+    service.host.load_when_asked = lambda: calls.append("load_when_asked")
+    service.host.restore = lambda: calls.append("restore")
+    order = Order({"name": "run", "output": str(tmp_path)}, restore=True)
+    order.folder.mkdir()
+    back = threading.Thread(target=handover.Handover(service).give_back, args=(order,))
+    with queue:
+        back.start()
+        deadline = time.monotonic() + 30
+        while not calls and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert calls == ["load_when_asked"]
+    back.join(30)
+    assert calls == ["load_when_asked", "restore"]
 
 
 def test_with_generate_the_checkpoint_stays(service, tmp_path):

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBasic
@@ -51,8 +51,9 @@ def _page_check(host: Host) -> Check:
         origin = request.headers.get("origin")
         if origin is not None and ("*" in allowed or origin in allowed or pattern.fullmatch(origin)):
             return
-        from_elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
-        if from_elsewhere or not (origin is None or _is_own(origin, request.headers)):
+        site = request.headers.get("sec-fetch-site")  # sent to https and to localhost; no page can make it up
+        own = site in ("same-origin", "none") if site else origin is None or _is_own(origin, request.headers)
+        if not own:
             raise refusal(
                 403,
                 f"a page of another site ({origin or 'unnamed'}) asks, and this WebUI is "
@@ -66,29 +67,24 @@ def _page_check(host: Host) -> Check:
 def _is_own(origin: str, headers: Headers) -> bool:
     try:
         page = urlsplit(origin)
-        usual = _PORTS[page.scheme]
-        asking = (page.hostname, page.port or usual)
-        return asking in [(name, port or usual) for name, port in _addresses(headers)]
+        port = page.port or _PORTS[page.scheme]
+        return bool(page.hostname) and any(
+            here.hostname == page.hostname and (here.port or port) == port for here in _addresses(headers)
+        )
     except (KeyError, ValueError):  # "null", "chrome-extension://…", a port that is no number
         return False
 
 
-def _addresses(headers: Headers) -> Iterator[tuple[str | None, int | None]]:
-    """Yield where this WebUI is, as its callers see it.
+def _addresses(headers: Headers) -> Iterator[SplitResult]:
+    """Yield where this WebUI is, as its callers see it. A Host without a port may have lost it at a proxy.
 
-    A page can make up the headers of a proxy, where CORS lets it send any; never Host. So a proxy is believed what
-    Host does not say, the port, and the name only where Host is this machine's own, which gradio shuts to other sites.
+    A page can make up the headers of a proxy, where CORS lets it send any; never Host. So a proxy is believed only
+    where Host is this machine's own name, which gradio shuts to other sites.
     """
     host = urlsplit(f"//{headers.get('host', '')}")
-    yield host.hostname, host.port
-    port = headers.get("x-forwarded-port", "").partition(",")[0].strip()
-    ports = [int(port)] if re.fullmatch(r"[0-9]{1,5}", port) else []
-    names = [host.hostname] if host.port is None else []
+    yield host
     if host.hostname in _THIS_MACHINE:
-        forwarded = urlsplit(f"//{headers.get('x-forwarded-host', '').partition(',')[0].strip()}")
-        yield forwarded.hostname, forwarded.port
-        names.append(forwarded.hostname)
-    yield from ((name, port) for name in names for port in ports)
+        yield urlsplit(f"//{headers.get('x-forwarded-host', '').partition(',')[0].strip()}")
 
 
 # ---- who asks
@@ -108,6 +104,8 @@ def _credential_check(host: Host, closed: bool) -> Check:
     async def check(request: Request) -> None:
         if not (wanted or closed) or (login and _logged_in_as(request)):
             return
+        if login and not accounts:  # the browser's own dialogue would ask for an account that nobody has
+            raise refusal(401, "this page is not logged in: load it again")
         credentials = await basic(request)  # answers 401 itself when there are none
         password = accounts.get(credentials.username) if credentials else None
         right = password is not None and secrets.compare_digest(

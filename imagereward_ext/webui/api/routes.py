@@ -36,7 +36,7 @@ def add(app: FastAPI, service: Service) -> None:
     checks = guards(host, closed=page_asks_for_a_login(host) and not host.flag("api"))
     shown = Privacy(service).shown
     budget = Budget(MOST_BYTES_TOGETHER)
-    parsing, scoring, unloading = Line("parsing"), Line("scoring"), Line("unloading")
+    parsing, scoring, unloading = Line(), Line(), Line()
 
     async def score(request: Request) -> Answer:
         """Score images: `{"images": [...], "prompts": "a red fox"}` gives `{"scores": [0.53], ...}`."""

@@ -73,8 +73,8 @@ class Handover:
         host = self._service.host
         if order.generate:
             return
+        host.load_when_asked()  # at once: a generation that waits for the queue longer than this may need it
         if not order.restore:
-            host.load_when_asked()
             return
         try:
             with host.queue():

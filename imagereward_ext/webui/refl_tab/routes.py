@@ -39,7 +39,7 @@ def add(app: FastAPI, service: Service, training: TrainingService) -> None:
         return
     # These routes are there without --api, too: where the page asks for a login, they are not open to the network.
     checks = guards(service.host, closed=page_asks_for_a_login(service.host))
-    line, budget = Line("training", MOST_AT_ONCE), Budget(MOST_BYTES_TOGETHER)
+    line, budget = Line(MOST_AT_ONCE), Budget(MOST_BYTES_TOGETHER)
     for route in _reading(training):
         app.add_api_route(
             f"{PREFIX}/{route.name}",

@@ -28,6 +28,7 @@ class Views:
         self._trainer = trainer
         self._packages = packages
         self._privacy = privacy
+        self._checks = runs.Checks()
 
     def runs(self) -> list[dict[str, Any]]:
         """List the runs, newest first."""
@@ -66,7 +67,7 @@ class Views:
             "log": self._privacy.shown(runs.log_tail(folder)),
             "health": health.ended_by_guard(run["lora"])
             if guarded
-            else health.sentence(runs.read_checks(folder)),
+            else health.sentence(self._checks.read(folder, run["starts"])),
             "samples": _samples(folder),
         }
 
