@@ -21,11 +21,10 @@ from PIL import Image
 from imagereward_ext.errors import UsageError
 from imagereward_ext.webui.api import bodies, line, pictures, routes
 from imagereward_ext.webui.api.bodies import Budget, read_json
-from imagereward_ext.webui.api.multipart import read_parts
+from imagereward_ext.webui.api.multipart import read_fields
 from tests.fuzzing import requests, smallest
 from tests.hosting import encoded
 from tests.tiny import picture
-from tests.webui.services import make_service
 
 VERSION, SCORE = "/imagereward/v1/version", "/imagereward/v1/score"
 
@@ -69,11 +68,6 @@ class Server:
         scope |= {"root_path": "", "headers": headers, "client": ("test", 1), "server": ("testserver", 80)}
         await self.app(scope, receive, send)
         return told["status"], told["body"]
-
-
-@pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
 
 
 @pytest.fixture
@@ -192,9 +186,9 @@ def test_bodies_are_bounded_one_by_one_and_together_whatever_their_header_says(s
     status, body = asyncio.run(server.ask("POST", SCORE, [b"x" * 300] * 4))
     assert (status, b"larger" in body) == (413, True)
     budget = Budget(100)
-    with budget.share() as first:
+    with budget.lend() as first:
         first.take(80)
-        with budget.share() as second, pytest.raises(HTTPException) as refused:
+        with budget.lend() as second, pytest.raises(HTTPException) as refused:
             second.take(21)
         assert refused.value.status_code == 503
         assert budget.left == 20
@@ -220,7 +214,7 @@ def test_what_a_request_took_is_given_back(server):
 def test_a_form_is_read_as_clients_write_it(name):
     head = f'Content-Disposition: form-data; name="images"; filename="{name}"\r\nContent-Type: image/png'
     body = b"--x\r\n" + head.encode("utf-8", "surrogateescape") + b"\r\n\r\n\r\n--y\r\n\r\n--x--\r\n"
-    ((field, is_file, content),) = read_parts(body, "multipart/form-data; boundary=x", 9)
+    ((field, is_file, content),) = read_fields(body, "multipart/form-data; boundary=x", 9)
     assert (field, is_file, content) == ("images", True, b"\r\n--y\r\n")
 
 

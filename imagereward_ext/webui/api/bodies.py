@@ -32,16 +32,16 @@ class Budget:
         self.left = most
 
     @contextmanager
-    def share(self) -> Iterator[Share]:
+    def lend(self) -> Iterator[Loan]:
         """Lend a request what it takes, until it is answered."""
-        share = Share(self)
+        loan = Loan(self)
         try:
-            yield share
+            yield loan
         finally:
-            self.left += share.taken
+            self.left += loan.taken
 
 
-class Share:
+class Loan:
     """What one request has taken from a budget."""
 
     def __init__(self, budget: Budget) -> None:
@@ -66,15 +66,15 @@ def content_type(request: Request, *allowed: str) -> str:
     return kind
 
 
-async def read_body(request: Request, most: int, share: Share) -> bytes:
+async def read_body(request: Request, most: int, loan: Loan) -> bytes:
     """Read a body as it comes, whatever its header says of its length."""
     parts = []
 
     async def read() -> None:
         async for part in request.stream():
-            if share.taken + len(part) > most:
+            if loan.taken + len(part) > most:
                 raise refusal(413, f"the request is larger than {most // 2**20} MB")
-            share.take(len(part))
+            loan.take(len(part))
             parts.append(part)
 
     try:

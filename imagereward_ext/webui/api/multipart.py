@@ -17,8 +17,8 @@ MOST_HEADER_BYTES = 4096
 MOST_BOUNDARY_BYTES = 200  # 70 by RFC 2046
 
 
-class Part(NamedTuple):
-    """A field of a form."""
+class FormField(NamedTuple):
+    """A field of a form: a text, or a file."""
 
     name: str
     is_file: bool
@@ -32,17 +32,17 @@ class Part(NamedTuple):
             raise UsageError(f"{self.name} is no UTF-8 text") from error
 
 
-def read_parts(body: bytes, content_type: str, most: int) -> list[Part]:
+def read_fields(body: bytes, content_type: str, most: int) -> list[FormField]:
     """Take a form apart."""
     delimiter = b"\r\n--" + _boundary(content_type)
     pieces = (b"\r\n" + body).split(delimiter, most + 2)[1:]
-    parts: list[Part] = []
+    fields: list[FormField] = []
     for piece in pieces:
         if piece.startswith(b"--"):
-            return parts
-        if len(parts) == most:
+            return fields
+        if len(fields) == most:
             raise UsageError(f"the form has more than {most} parts")
-        parts.append(_part(piece))
+        fields.append(_field(piece))
     raise UsageError("the form has no end: its closing boundary is missing")
 
 
@@ -57,7 +57,7 @@ def _boundary(content_type: str) -> bytes:
     return boundary.encode("ascii")
 
 
-def _part(piece: bytes) -> Part:
+def _field(piece: bytes) -> FormField:
     head, gap, content = piece.partition(b"\r\n\r\n")
     if not gap or len(head) > MOST_HEADER_BYTES:
         raise UsageError("a part of the form has no header, or one that is too long")
@@ -66,4 +66,4 @@ def _part(piece: bytes) -> Part:
     if name is None:
         raise UsageError("a part of the form has no name")
     is_file = headers.get_param("filename", header="content-disposition") is not None
-    return Part(collapse_rfc2231_value(name), is_file, content)
+    return FormField(collapse_rfc2231_value(name), is_file, content)

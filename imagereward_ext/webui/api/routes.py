@@ -41,8 +41,8 @@ def add(app: FastAPI, service: Service) -> None:
     async def score(request: Request) -> Answer:
         """Score images: `{"images": [...], "prompts": "a red fox"}` gives `{"scores": [0.53], ...}`."""
         kind = content_type(request, JSON, FORM)
-        with budget.share() as share:
-            body = await read_body(request, MOST_BYTES, share)
+        with budget.lend() as loan:
+            body = await read_body(request, MOST_BYTES, loan)
             parse = partial(score_request.parse, kind, request.headers["content-type"], body)
             wanted = await parsing.run(partial(answer, parse, shown))
             del body, parse

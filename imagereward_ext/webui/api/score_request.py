@@ -11,7 +11,7 @@ from typing import Any
 from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import openapi
 from imagereward_ext.webui.api.bodies import FORM, JSON, read_json
-from imagereward_ext.webui.api.multipart import read_parts
+from imagereward_ext.webui.api.multipart import read_fields
 from imagereward_ext.webui.options import AS_IN_SETTINGS
 
 MOST_IMAGES = 64
@@ -81,14 +81,14 @@ def _from_json(body: bytes) -> ScoreRequest:
 
 
 def _from_form(content_type: str, body: bytes) -> ScoreRequest:
-    parts = read_parts(body, content_type, most=2 * MOST_IMAGES + len(_FIELDS))
-    images = [part for part in parts if part.name == "images"]
-    if not all(part.is_file for part in images):
+    fields = read_fields(body, content_type, most=2 * MOST_IMAGES + len(_FIELDS))
+    images = [field for field in fields if field.name == "images"]
+    if not all(field.is_file for field in images):
         raise UsageError("images must be uploaded files")
-    texts = [part.text() for part in parts if part.name == "prompts" and not part.is_file]
-    scorers = [part.text() for part in parts if part.name == "scorer" and not part.is_file]
+    texts = [field.text() for field in fields if field.name == "prompts" and not field.is_file]
+    scorers = [field.text() for field in fields if field.name == "scorer" and not field.is_file]
     return ScoreRequest(
-        tuple(part.content for part in images),
+        tuple(field.content for field in images),
         _prompts_for(images, texts[0] if len(texts) == 1 else texts),
         next(iter(scorers), "") or AS_IN_SETTINGS,
     )

@@ -161,8 +161,8 @@ def _doer(
 ) -> Callable[..., Any]:
     async def do(request: Request) -> Any:
         content_type(request, JSON)
-        with budget.share() as share:
-            body = await read_body(request, MOST_BYTES, share)
+        with budget.lend() as loan:
+            body = await read_body(request, MOST_BYTES, loan)
             return await line.run(partial(answer, lambda: work(_object(body)), training.privacy.shown))
 
     return do
