@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from imagereward_ext.webui.service import Service
 from tests.hosting import ROOT, Client, RunningHost, running_host
 from tests.tiny import make_tiny_scorer_folder
+from tests.webui.services import make_service
 
 SCORER = os.environ.get("WEBUI_SCORER", "tiny")
 """With $WEBUI_URL: a scorer that host has, in models/ImageReward/<name> or by its catalogue name."""
@@ -52,6 +54,12 @@ class WebUI(Client):
 
     def has(self, title: str) -> bool:
         return any(script["name"] == title.lower() for script in self.get("/sdapi/v1/script-info"))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    """A service over a fake host with a real small scorer; no WebUI is started."""
+    return make_service(tmp_path)
 
 
 @pytest.fixture(scope="session")

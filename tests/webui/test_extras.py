@@ -18,14 +18,8 @@ from imagereward_ext.webui.job.report import ANSWER
 from imagereward_ext.webui.job.saved_files import before_saved
 from imagereward_ext.webui.page import extras_gallery
 from tests.tiny import picture
-from tests.webui.services import make_service
 
 LINE = "Steps: 2, Seed: 7, Size: 64x64"
-
-
-@pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
 
 
 @pytest.fixture

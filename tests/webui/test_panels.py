@@ -8,12 +8,6 @@ from imagereward_ext.settings import Reading  # noqa: E402
 from imagereward_ext.webui.options import ScoringRequest, panel_settings, read_request  # noqa: E402
 from imagereward_ext.webui.page import panels, png_info  # noqa: E402
 from tests.tiny import picture  # noqa: E402
-from tests.webui.services import make_service  # noqa: E402
-
-
-@pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
 
 
 def components_of(blocks):

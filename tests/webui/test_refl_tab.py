@@ -32,12 +32,10 @@ from imagereward_ext.webui.refl_tab import training as training_module  # noqa: 
 from imagereward_ext.webui.refl_tab.request import parse  # noqa: E402
 from imagereward_ext.webui.refl_tab.training import TrainingService  # noqa: E402
 from tests.tiny import make_tiny_scorer_folder, picture  # noqa: E402
-from tests.webui.services import make_service  # noqa: E402
 
 
 @pytest.fixture
-def service(tmp_path):
-    service = make_service(tmp_path)
+def service(service, tmp_path):
     checkpoint = tmp_path / "models" / "model.safetensors"
     checkpoint.touch()
     service.host.checkpoint = lambda: Checkpoint(checkpoint)

@@ -21,11 +21,6 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
-
-
-@pytest.fixture
 def client(service):
     app = FastAPI()
     routes.add(app, service)

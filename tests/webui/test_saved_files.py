@@ -23,7 +23,7 @@ from imagereward_ext.webui.job.scored_image import ScoredImage
 from imagereward_ext.webui.job.scoring_job import ScoringJob
 from imagereward_ext.webui.options import ScoringRequest, Settings
 from tests.tiny import picture
-from tests.webui.services import Processing, make_service
+from tests.webui.services import Processing
 
 LINE = "Steps: 2, Seed: 7, Size: 64x64"
 PLAIN = f"a fox, red\n{LINE}"
@@ -39,11 +39,6 @@ def scored_job(service, image):
     job = ScoringJob(p, service, Settings(), ScoringRequest(), Instructions(), service.wish())
     job.images.append(ScoredImage(image, ScoreMark("ImageReward", 0.5, "0123456789")))
     return p
-
-
-@pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
 
 
 def test_a_mask_saved_after_its_image_loses_the_score(service):

@@ -13,14 +13,9 @@ from imagereward_ext.webui.job.score_fields import ScoreField
 from imagereward_ext.webui.job.scoring_job import note_grid, scoring_job
 from imagereward_ext.webui.options import DISCARD, HIDE, TO_FOLDER, ScoringRequest
 from tests.tiny import picture
-from tests.webui.services import Processing, make_service
+from tests.webui.services import Processing
 
 ON = [True]
-
-
-@pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
 
 
 def make_job(prompts=("a (red:1.2) fox",), **more):

@@ -10,12 +10,6 @@ from imagereward_ext.webui.service import Service, error_message, log
 from imagereward_ext.weights.spec import ScorerSpec
 from tests.hosts.fake_host import FakeHost
 from tests.tiny import picture
-from tests.webui.services import make_service
-
-
-@pytest.fixture
-def service(tmp_path):
-    return make_service(tmp_path)
 
 
 def test_settings_come_from_the_host_and_nonsense_counts_as_default(service):

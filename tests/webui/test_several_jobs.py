@@ -11,7 +11,7 @@ from imagereward_ext.webui.job import scoring, several_jobs
 from imagereward_ext.webui.job.report import ANSWER
 from imagereward_ext.webui.options import ScoringRequest, read_request
 from tests.tiny import picture
-from tests.webui.services import Processing, make_service
+from tests.webui.services import Processing
 
 
 class Runner:
@@ -29,9 +29,8 @@ class Runner:
 
 
 @pytest.fixture
-def service(tmp_path):
+def service(service):
     """A service over a host that draws one picture per seed, twice as large with hires fix."""
-    service = make_service(tmp_path)
     service.host.options["imagereward_decimals"] = 6
     service.made, service.restored, service.saved = [], [], []
     service.host.save_sample = lambda p, sample: p.do_not_save_samples or service.saved.append(sample.seed)

@@ -21,7 +21,6 @@ from imagereward_ext.jobs import process
 from imagereward_ext.jobs.order import Order
 from imagereward_ext.webui.refl_tab import desktop, form, routes
 from imagereward_ext.webui.refl_tab.training import TrainingService
-from tests.webui.services import make_service
 
 PATIENCE = 240  # seconds; on a busy machine a process alone takes some to start
 BODY = {
@@ -35,10 +34,9 @@ BODY = {
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def world(service, tmp_path, monkeypatch):
     start = process._START.replace("sys.exit(", "import tests.jobs.stand_in; sys.exit(")
     monkeypatch.setattr(process, "_START", start)
-    service = make_service(tmp_path)
     (tmp_path / "model.safetensors").touch()
     service.host.checkpoint = lambda: Checkpoint(tmp_path / "model.safetensors")
     service.host.make_room = lambda: None
