@@ -195,8 +195,8 @@ def _scorers(arguments: argparse.Namespace) -> list[LazyScorer]:
 def _open(arguments: argparse.Namespace, names: Sequence[str]) -> list[LazyScorer]:
     from imagereward_ext.evaluation.lazy import open_scorer
 
-    compute, cache = chosen_compute(arguments), _cache(arguments)
-    return [open_scorer(chosen_spec(arguments, name), cache, compute, say) for name in names]
+    compute = chosen_compute(arguments)
+    return [open_scorer(chosen_spec(arguments, name), compute, say) for name in names]
 
 
 def _score(arguments: argparse.Namespace, items: Sequence[Item], scorers: Sequence[LazyScorer]) -> ScoreTable:

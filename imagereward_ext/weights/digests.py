@@ -1,4 +1,4 @@
-"""What a file's weights hash to, remembered as long as the file is the one that was hashed.
+"""What weights hash to, remembered as long as their files are those that were hashed.
 
 A gigabyte takes seconds. What a weights file says of itself is not believed: zeroed weights could carry any hash. The
 notes lie in the user's own cache, where no model folder ever is, so whoever can put a file among the weights cannot
@@ -20,34 +20,40 @@ from imagereward_ext.storage import write_text
 _MOST_NOTES = 100
 _LARGEST_FILE = 2**20  # bytes
 _known: dict[str, str] = {}
-"""Digests by what identifies the file and the tensors, the newest last."""
+"""Digests by what identifies the files and what was hashed of them, the newest last."""
 
 
-def remembered(path: Path, names: Sequence[str], compute: Callable[[], str]) -> str:
-    """Return the digest of these tensors of a file, computing it when the file has changed since."""
-    key = _key(path, names)
+def remembered(files: Sequence[Path], more: Sequence[str], compute: Callable[[], str]) -> str:
+    """Return the digest of these files, computing it when one of them has changed since.
+
+    `more` says what the digest hangs on besides: which tensors, or the settings of their network.
+    """
+    key = _key(files, more)
     if key in _known:
         return _known[key]
     notes = _read()
     if key not in notes:
         notes[key] = compute()
-        if _key(path, names) == key:  # nobody wrote to it meanwhile
+        if _key(files, more) == key:  # nobody wrote to them meanwhile
             _write(notes)
     _known[key] = notes[key]
     return notes[key]
 
 
-def _key(path: Path, names: Sequence[str]) -> str:
-    state = path.stat()
-    which = [
-        os.path.realpath(path),
+def _key(files: Sequence[Path], more: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps([[_identity(file) for file in files], list(more)]).encode()).hexdigest()
+
+
+def _identity(file: Path) -> list[str | int]:
+    state = file.stat()
+    return [
+        os.path.realpath(file),
         state.st_dev,
         state.st_ino,
         state.st_size,
         state.st_mtime_ns,
         state.st_ctime_ns,
     ]
-    return hashlib.sha256(json.dumps([which, list(names)]).encode()).hexdigest()
 
 
 def _file() -> Path:

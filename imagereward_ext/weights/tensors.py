@@ -41,7 +41,7 @@ class TensorFile:
     def digest(self, names: Iterable[str]) -> str:
         """Identify these tensors by content: the same in whatever file they come."""
         wanted = self.only(names)
-        return digests.remembered(self.path, sorted(wanted), lambda: digest(wanted))
+        return digests.remembered([self.path], sorted(wanted), lambda: digest(wanted))
 
     def only(self, names: Iterable[str]) -> Mapping[str, Tensor]:
         """Return some of the tensors by name, still in the file."""

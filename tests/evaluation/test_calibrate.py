@@ -44,7 +44,7 @@ def test_images_come_with_the_prompts_they_carry(images):
 def test_a_mix_has_mean_0_and_spread_1_on_the_measured_images(images, tmp_path):
     folders = [str(make_clip_folder(tmp_path / "clip")), str(make_tiny_scorer_folder(tmp_path / "reward"))]
     cache = tmp_path / "cache"
-    scorers = [open_scorer(ScorerSpec(folder), cache, Compute("cpu")) for folder in folders]
+    scorers = [open_scorer(ScorerSpec(folder), Compute("cpu")) for folder in folders]
     items, _ = own_images(images)
     scores = score_items(items, scorers, cache)
     measured = measure(scores)
@@ -60,7 +60,7 @@ def test_a_mix_has_mean_0_and_spread_1_on_the_measured_images(images, tmp_path):
 def test_a_mix_may_lie_in_a_folder_called_as_a_field_of_the_webui(images, tmp_path):
     reference = str(make_tiny_scorer_folder(tmp_path / "reward"))
     cache = tmp_path / "cache"
-    scorers = [open_scorer(ScorerSpec(reference), cache, Compute("cpu"))]
+    scorers = [open_scorer(ScorerSpec(reference), Compute("cpu"))]
     scores = score_items(own_images(images)[0], scorers, cache)
     folder = write_mix(tmp_path / "Model", [reference], [1.0], scorers, scores)
     assert load_scorer(str(folder), device="cpu").label == "Reward Model"

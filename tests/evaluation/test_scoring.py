@@ -121,7 +121,7 @@ def test_a_second_report_loads_no_weights(items, tmp_path, make, monkeypatch):
     monkeypatch.setattr(lazy.loading, "load_scorer", lambda *a, **k: loads.append(a) or real(*a, **k))
 
     def report():
-        scorer = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
+        scorer = open_scorer(ScorerSpec(str(folder)), Compute("cpu"))
         return score_items(items, [scorer], tmp_path / "cache").of(scorer.name, items)
 
     first = report()
@@ -138,10 +138,10 @@ def test_a_second_report_loads_no_weights(items, tmp_path, make, monkeypatch):
 
 def test_changed_files_are_looked_at_again(items, tmp_path):
     folder = make_tiny_scorer_folder(tmp_path / "scorer")
-    first = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
+    first = open_scorer(ScorerSpec(str(folder)), Compute("cpu"))
     (folder / "config.json").write_text(
         (folder / "config.json").read_text().replace('"std": 0.5', '"std": 0.25')
     )
-    second = open_scorer(ScorerSpec(str(folder)), tmp_path / "cache", Compute("cpu"))
+    second = open_scorer(ScorerSpec(str(folder)), Compute("cpu"))
     scores = [score_items(items, [s], tmp_path / "cache").of(s.name, items) for s in (first, second)]
     assert scores[1] == pytest.approx([2 * score for score in scores[0]], abs=1e-4)
