@@ -131,9 +131,9 @@ class Residency:
                 )
             self.unload()
             report("Out of memory: scoring once more on the CPU.")
-            self._take(wish, Wish(wish.spec, wish.compute.on_cpu()), report)
-            self._fell_back = True
             try:
+                self._take(wish, Wish(wish.spec, wish.compute.on_cpu()), report)
+                self._fell_back = True
                 return self._score(images, prompts, wish, report)
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -209,9 +209,9 @@ class Residency:
         return_memory()
 
     def _runs_on_cpu(self, wish: Wish) -> bool:
-        if self._scorer is not None:
-            return self._scorer.device.type == "cpu"
-        return wish.compute.torch_device().type == "cpu"
+        """Tell where it should have run: a move that failed may have left the scorer behind."""
+        home = self._home if self._scorer is not None else str(wish.compute.torch_device())
+        return home == "cpu"
 
     def _start_idle_timer(self, seconds: float) -> None:
         self._stop_idle_timer()

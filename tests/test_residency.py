@@ -188,6 +188,40 @@ def test_out_of_memory_while_scoring_is_retried_once_on_the_cpu(folder):
     assert residency.status().name == "", "the next job tries the graphics card again"
 
 
+class Stranded(Travelling):
+    """Finds no room on the graphics card again; as CLIP's scorers, it says where it is only once it is there."""
+
+    def to(self, device):
+        if str(device) != "cpu":
+            raise oom()
+        super().to(device)
+
+
+def test_a_card_that_has_filled_up_between_two_jobs_is_left_for_the_cpu(folder):
+    def load(wish, report):
+        return Stranded("cuda") if wish.compute.device == "cuda" else load_from_disk(wish, report)
+
+    residency = Residency(load)
+    wish = Wish(ScorerSpec(str(folder)), Compute("cuda"))
+    residency.score([picture()], ["a red fox"], wish)
+    residency.job_over(Policy(After.TO_CPU))
+    scores = residency.score([picture()], ["a red fox"], wish)
+    assert scores.label == "Tiny"
+    assert residency.status().fell_back
+
+
+def test_no_room_to_load_on_the_cpu_either_is_a_clear_error():
+    def load(wish, report):
+        if wish.compute.device == "cuda":
+            return Travelling("cuda", error=oom())
+        raise MemoryError
+
+    residency = Residency(load)
+    with pytest.raises(ScoringError, match="neither the graphics card nor the CPU"):
+        residency.score([picture()], ["a"], Wish(ScorerSpec("far"), Compute("cuda")))
+    assert residency.status().name == ""
+
+
 def test_out_of_memory_on_the_cpu_is_a_clear_error_and_leaves_nothing_loaded():
     residency = Residency(lambda wish, report: Travelling("cpu", error=MemoryError()))
     with pytest.raises(ScoringError, match="memory"):
