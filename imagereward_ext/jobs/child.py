@@ -109,8 +109,8 @@ def _engine(order: Order) -> Any:
     if order.resume:
         # The engine takes anew only what it lets a resumed run change; it says so itself for the rest.
         given = {key: order.config[key] for key in ("output", "name", "cpu") if key in order.config}
-        return resume(str(order.config["output"]), order.name, given, load, report)
-    return train(from_mapping(order.config), load, report)
+        return resume(str(order.config["output"]), order.name, given, load, report, begun=True)
+    return train(from_mapping(order.config), load, report, begun=True)
 
 
 def _compare(order: Order) -> int:

@@ -46,8 +46,10 @@ class TrainedLora:
 
 
 @running_out_is_told()
-def train(config: TrainingConfig, load: LoadScorer, listener: Listener) -> TrainedLora:
-    """Start a new run."""
+def train(
+    config: TrainingConfig, load: LoadScorer, listener: Listener, *, begun: bool = False
+) -> TrainedLora:
+    """Start a new run; one that a queue has started is `begun` in its record already."""
     require_training_packages()
     prompts = read_inputs(config)
     processes = Processes(config.cpu)
@@ -64,7 +66,8 @@ def train(config: TrainingConfig, load: LoadScorer, listener: Listener) -> Train
             "calibrations": session.calibrations,
             "processes": processes.count,
         }
-        RunRecord(folder.path).begin_unless_begun()
+        if not begun:
+            RunRecord(folder.path).begin()
         folder.write_config(config, facts)
     processes.wait()
     return LoraTraining(session, folder, processes, listener).run()
@@ -72,7 +75,13 @@ def train(config: TrainingConfig, load: LoadScorer, listener: Listener) -> Train
 
 @running_out_is_told()
 def resume(
-    output: str, name: str, given: dict[str, Any], load: LoadScorer, listener: Listener
+    output: str,
+    name: str,
+    given: dict[str, Any],
+    load: LoadScorer,
+    listener: Listener,
+    *,
+    begun: bool = False,
 ) -> TrainedLora:
     """Continue a run from its newest state, exactly."""
     require_training_packages()
@@ -80,8 +89,8 @@ def resume(
     stored, facts = folder.read_config()
     config = resumed_config(stored, given)
     processes = Processes(config.cpu)
-    if processes.main:
-        RunRecord(folder.path).begin_unless_begun()
+    if processes.main and not begun:
+        RunRecord(folder.path).begin()
     prompts = read_inputs(config)
     if file_digest(Path(config.checkpoint).expanduser()) != facts.get("checkpoint_sha256"):
         raise RunError(

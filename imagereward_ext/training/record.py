@@ -155,12 +155,6 @@ class RunRecord:
         )
         self._append(begun, starts=1)
 
-    def begin_unless_begun(self) -> None:
-        """Start the run where nobody has: an engine that is called by itself has no queue before it."""
-        entry = self.read()
-        if entry is None or entry.state is not State.PREPARING:
-            self.begin()
-
     def write(self, state: State) -> None:
         """Say what is done from now on."""
         self._append(RunEntry(state))

@@ -78,6 +78,15 @@ def test_a_run_goes_on_whatever_an_earlier_start_said_of_its_end(tmp_path, train
     assert runs.read_run(tmp_path / "runs/run").state == "finished"
 
 
+def test_a_start_after_one_that_was_killed_early_is_a_start_of_its_own(tmp_path, trained):
+    assert trained()[0] == 0
+    record = RunRecord(tmp_path / "runs/run")
+    record.begin()  # and then its process was killed, by somebody who had asked it to stop before
+    record.stop.ask()
+    assert trained("--resume", "--name", "run", "--updates", "2")[0] == 0
+    assert (record.read().state, record.read().start) == (State.FINISHED, 3)
+
+
 def test_a_start_that_fails_says_so_in_the_record(tmp_path, trained, monkeypatch):
     assert trained()[0] == 0
     monkeypatch.setattr(command, "_loader", lambda *arguments: lambda name: 1 / 0)

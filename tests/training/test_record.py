@@ -70,19 +70,6 @@ def test_only_a_training_that_ends_well_is_compared(record, state, lora, by_guar
     assert record.read().state is then
 
 
-def test_an_engine_that_is_called_by_itself_begins_its_run(record, at_work):
-    record.begin_unless_begun()
-    assert states(record) == ["preparing"]
-    record.stop.ask()
-    record.begin_unless_begun()
-    assert states(record) == ["preparing"], "the queue has begun it"
-    assert record.stop.asked()
-    at_work.release()
-    record.begin_unless_begun()
-    assert states(record) == ["preparing", "preparing"]
-    assert not record.stop.asked()
-
-
 @pytest.mark.parametrize("state", AT_WORK[:2])
 def test_a_process_that_ends_without_a_word_is_lost(record, at_work, state):
     record.begin()
