@@ -70,7 +70,7 @@ class Order:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, text in files.items():
                 write_text(self.folder / name, text)
-            write_text(self.folder / FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+            write_text(self.folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
         except OSError as error:
             raise JobError(
                 f"the run folder {self.name} cannot be written: {error.strerror or error}"

@@ -79,7 +79,7 @@ class RunFolder:
         """Keep every value, the versions of everything, and what identifies the checkpoint."""
         content = {"config": asdict(config), "versions": versions(), **facts}
         with writing(str(self.config_file)):
-            write_text(self.config_file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            write_text(self.config_file, json.dumps(content, indent=2) + "\n")
 
     def read_config(self) -> tuple[TrainingConfig, dict[str, Any]]:
         """Read the config back, with the facts beside it."""

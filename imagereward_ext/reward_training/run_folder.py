@@ -49,7 +49,7 @@ class RewardRunFolder:
         found = self._read_identity()
         if found is None:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.identity_file, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
+            write_text(self.identity_file, json.dumps(identity, indent=2) + "\n")
             return
         wanted = json.loads(json.dumps(identity))
         for key in sorted({*wanted, *found}):

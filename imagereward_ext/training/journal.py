@@ -34,7 +34,8 @@ class Journal:
 
     def append(self, *objects: Mapping[str, Any], durable: bool = False) -> None:
         """Add lines, all of them in one write; a durable one is on the disk when this returns."""
-        content = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in objects)
+        # In ASCII: a path on Linux need not be UTF-8, and stands as escapes that come back as they were.
+        content = b"".join(json.dumps(line).encode() + b"\n" for line in objects)
         with self.path.open("ab+", buffering=0) as file:
             if _ends_within_a_line(file):
                 content = b"\n" + content

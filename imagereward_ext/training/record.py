@@ -118,7 +118,7 @@ class RunRecord:
             return last
         if last.state is State.COMPARING:  # how the training ended stays, whatever becomes of a comparison
             return replace(_of_ending(entries), start=last.start)
-        return replace(last, state=State.LOST)
+        return replace(last, state=State.LOST, lora=_of_ending(entries).lora)
 
     def state(self) -> State | None:
         """Return what the run is doing, or how it ended."""
@@ -175,11 +175,11 @@ class RunRecord:
         self._append(RunEntry(state, reason, _of_ending(self._entries()).lora))
 
     def _append(self, *entries: RunEntry, starts: int = 0) -> None:
-        known = self._entries()
+        written = self._written()
+        earlier = [] if written else _before_journals(self.folder)  # to be told once and for all
+        known = [*earlier, *written]
         start = (known[-1].start if known else 0) + starts
-        new = [replace(entry, start=start, time=time.time()) for entry in entries]
-        if known and not self.journal.path.exists():
-            new = [*known, *new]  # what the version before left, told once and for all
+        new = [*earlier, *(replace(entry, start=start, time=time.time()) for entry in entries)]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.journal.append(*(asdict(entry) for entry in new), durable=True)
@@ -189,9 +189,10 @@ class RunRecord:
             ) from error
 
     def _entries(self) -> list[RunEntry]:
-        lines = self.journal.read()
-        entries = [entry for line in lines if (entry := _parsed(line)) is not None]
-        return entries or _before_journals(self.folder)
+        return self._written() or _before_journals(self.folder)
+
+    def _written(self) -> list[RunEntry]:
+        return [entry for line in self.journal.read() if (entry := _parsed(line)) is not None]
 
 
 @contextmanager

@@ -25,6 +25,12 @@ def test_lines_come_back_in_order(journal):
     assert journal.read() == [{"a": 1}, {"b": "ö\n"}, {"c": None}]
 
 
+def test_a_path_that_is_no_utf_8_comes_back_as_it_was(journal):
+    path = os.fsdecode(b"/models/caf\xe9.safetensors")
+    journal.append({"reason": f"{path} does not exist"})
+    assert journal.read() == [{"reason": f"{path} does not exist"}]
+
+
 def test_a_line_cut_off_by_a_crash_costs_no_other(journal):
     journal.append({"a": 1})
     with journal.path.open("ab") as file:

@@ -129,6 +129,15 @@ def test_a_start_that_trained_nothing_leaves_the_lora_of_the_one_before(record):
     assert record.read().start == 1
 
 
+def test_a_process_that_is_lost_leaves_the_lora_of_the_start_before(record, at_work):
+    record.begin()
+    record.end(State.STOPPED, "asked", "run-000003.safetensors")
+    record.begin()
+    record.write(State.TRAINING)
+    at_work.release()
+    assert (record.read().state, record.read().lora) == (State.LOST, "run-000003.safetensors")
+
+
 def test_a_request_to_stop_is_for_one_start(record):
     record.wait()
     assert not record.stop.asked()
@@ -205,6 +214,14 @@ def test_a_folder_without_a_journal_is_understood_and_goes_on(record, left, stat
         "preparing",
     ]
     assert record.read().start == start + 1
+
+
+def test_a_journal_whose_first_line_was_cut_off_hides_nothing_of_the_version_before(record):
+    before(record, ORDER, END)
+    record.journal.path.write_text('{"state": "prep')  # a full disk
+    record.begin()
+    assert states(record) == ["finished", "preparing"]
+    assert (record.read().start, record.read().lora) == (3, "run-3.safetensors")
 
 
 def test_the_ending_of_a_folder_without_a_journal_is_whole(record):
