@@ -13,6 +13,7 @@ from typing import Any
 
 from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel, Standard
+from imagereward_ext.storage import replace
 from imagereward_ext.weights.model_folder import write_config
 
 
@@ -48,8 +49,13 @@ def _replacing_folder(target: Path) -> Iterator[Path]:
     try:
         yield part
         if target.exists():
-            target.rename(old)
-        part.rename(target)
+            replace(target, old)
+        try:
+            replace(part, target)
+        except BaseException:
+            if old.exists():
+                replace(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        for leftover in (part, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)

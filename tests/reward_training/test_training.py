@@ -14,7 +14,7 @@ import torch
 from imagereward_ext.errors import ImageRewardError, UsageError, WeightsError
 from imagereward_ext.images import open_image
 from imagereward_ext.rankings import RankedPrompt
-from imagereward_ext.reward_training import image_reward
+from imagereward_ext.reward_training import export, image_reward
 from imagereward_ext.reward_training.comparisons import Batch, comparisons_of, steps_of_epoch
 from imagereward_ext.reward_training.image_reward import ImageRewardModel, frozen_parameters, new_network
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
@@ -381,6 +381,29 @@ def test_a_folder_may_be_called_as_a_field_of_the_webui(world, tmp_path):
     model = world.train(tmp_path / "model")
     config = read_config(model.folder)
     assert (config.name, config.label) == ("model", "Reward model")
+
+
+def test_an_older_model_stays_where_the_new_one_cannot_take_its_name(tmp_path, monkeypatch):
+    target = tmp_path / "m"
+    target.mkdir()
+    (target / "weights").write_text("old")
+    move = export.replace
+
+    def busy(source, name):
+        if name == target and source.suffix == ".part":
+            raise PermissionError("another program has it open")
+        move(source, name)
+
+    monkeypatch.setattr(export, "replace", busy)
+    with pytest.raises(PermissionError), export._replacing_folder(target) as part:
+        (part / "weights").write_text("new")
+    assert (target / "weights").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    monkeypatch.undo()
+    with export._replacing_folder(target) as part:
+        (part / "weights").write_text("new")
+    assert (target / "weights").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_model_that_gives_one_reward_to_all_is_not_standardised():
