@@ -18,7 +18,7 @@ import torch
 from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.storage import write_text
 from imagereward_ext.training.event_log import EventLog
-from imagereward_ext.training.states import SavedState, States
+from imagereward_ext.training.states import DamagedStateError, SavedState, States, whole
 from imagereward_ext.weights.pickles import read_all
 
 
@@ -115,11 +115,10 @@ class RewardRunFolder:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        return dict(read_all(path))
-    except Exception as error:  # it fails in whatever layer reads it
-        raise RewardTrainingError(
-            f"{path} cannot be read: it is damaged. Delete {path.parent} to start over."
-        ) from error
+        with whole(path):
+            return dict(read_all(path))
+    except DamagedStateError as error:
+        raise RewardTrainingError(f"{error}. Delete {path.parent} to start over.") from error
 
 
 def _in_order(weights: Mapping[str, torch.Tensor], names: Sequence[str]) -> list[torch.Tensor]:

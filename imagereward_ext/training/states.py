@@ -6,9 +6,7 @@ So a run that is killed at any moment resumes from the newest one, and from the 
 from __future__ import annotations
 
 import errno
-import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +18,15 @@ import torch
 from torch import Tensor
 
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.storage import replace
+from imagereward_ext.memory import is_out_of_memory
+from imagereward_ext.storage import flush_to_disk, replace
 from imagereward_ext.weights.pickles import read_all
 
 TENSORS, PROGRESS = "learner.pt", "state.json"
+
+
+_OF_DAMAGE = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EINVAL)
+"""What the system says of a file that is not there whole; whatever else it says may be over in a minute."""
 
 
 class RunError(ImageRewardError):
@@ -65,29 +68,23 @@ class States:
 
     def write(self, state: SavedState) -> None:
         """Write a state."""
-        tensors = io.BytesIO()  # through bytes: a full disk is an OSError then
         content = {"parameters": state.parameters, "optimiser": state.optimiser, "scaler": state.scale}
-        torch.save(content, tensors)
         with self._new(state.step) as folder:
-            (folder / TENSORS).write_bytes(tensors.getbuffer())
+            _save(content, folder / TENSORS)
             progress = {"step": state.step, **state.progress}
             (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
     def read(self, step: int) -> SavedState:
         """Read a state back."""
         folder = self.path(step)
-        try:
+        with whole(folder / PROGRESS):
             progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
             del progress["step"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedStateError(f"the state {folder} cannot be read: {PROGRESS} is damaged") from error
-        try:
+        with whole(folder / TENSORS):
             tensors = read_all(folder / TENSORS)
             return SavedState(
                 step, tensors["parameters"], tensors["optimiser"], tensors.get("scaler") or {}, progress
             )
-        except Exception as error:  # it fails in whatever layer reads it, with advice that is none
-            raise DamagedStateError(f"the state {folder} cannot be read: {TENSORS} is damaged") from error
 
     def prune(self, keep: set[int]) -> None:
         """Remove the states that are not wanted any more."""
@@ -111,7 +108,7 @@ class States:
                 part.mkdir(parents=True)
                 yield part
                 for file in part.iterdir():
-                    _flush(file)
+                    flush_to_disk(file)
                 replace(part, self.path(step))
             finally:
                 shutil.rmtree(part, ignore_errors=True)
@@ -130,6 +127,29 @@ def writing(what: str) -> Iterator[None]:
         raise RunError(f"{what} cannot be written: {error.strerror or error}") from error
 
 
-def _flush(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
+@contextmanager
+def whole(file: Path) -> Iterator[None]:
+    """Tell a file of a state that is damaged, which an older state makes up for, from one that is out of reach."""
+    unread = f"the state {file.parent} cannot be read"
+    try:
+        yield
+    except Exception as error:  # it fails in whatever layer reads it, with advice that is none
+        if is_out_of_memory(error):
+            raise RunError(f"{unread}: out of memory; close other programs and resume the run") from error
+        if isinstance(error, OSError) and error.errno not in _OF_DAMAGE:
+            raise RunError(f"{unread}: {file.name}: {error.strerror}") from error
+        raise DamagedStateError(f"{unread}: {file.name} is damaged") from error
+
+
+def _save(content: Any, path: Path) -> None:
+    """Write tensors straight to a file. PyTorch hides the system's error behind one of its own: it is brought out."""
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError):
+                raise cause from None
+            cause = cause.__context__
+        raise

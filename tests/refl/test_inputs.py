@@ -135,20 +135,20 @@ def test_an_existing_run_is_not_overwritten_and_keeps_its_settings(tmp_path):
 def test_a_full_disk_is_one_clear_line_and_keeps_the_previous_state(tmp_path, monkeypatch):
     import errno
 
-    real = states_module._flush
+    real = states_module.flush_to_disk
 
     def full(file):
         if "step-000002" in str(file):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(file)
 
-    monkeypatch.setattr(states_module, "_flush", full)
+    monkeypatch.setattr(states_module, "flush_to_disk", full)
     with pytest.raises(ImageRewardError, match="no space is left"):
         train(tiny_config(tmp_path, updates=3, save_every=1), load_taste, silent)
     states = tmp_path / "runs" / "run" / "states"
     assert "step-000001" in [path.name for path in states.iterdir()]
     assert not [path for path in states.iterdir() if path.name.endswith(".part")]
-    monkeypatch.setattr(states_module, "_flush", real)
+    monkeypatch.setattr(states_module, "flush_to_disk", real)
     assert resume(str(tmp_path / "runs"), "run", {}, load_taste, silent).step == 3
 
 

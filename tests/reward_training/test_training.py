@@ -248,7 +248,7 @@ def test_a_damaged_state_of_version_0_1_says_what_to_do(world, tmp_path):
     world.train(tmp_path / "m")
     (tmp_path / "m-training" / "state.pt").write_bytes(b"PK")
     with pytest.raises(
-        RewardTrainingError, match=r"state.pt cannot be read: it is damaged. Delete .*m-training to"
+        RewardTrainingError, match=r"m-training cannot be read: state.pt is damaged. Delete .*m-training to"
     ):
         world.train(tmp_path / "m")
 
