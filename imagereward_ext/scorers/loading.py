@@ -23,6 +23,7 @@ from imagereward_ext.weights.tensors import (
     TensorFile,
     check,
     convert,
+    is_copy,
     is_pickle,
     open_tensors,
     set_aside,
@@ -85,6 +86,13 @@ class Source:
         target = locate.converted(file.path)
         if locate.is_hub_cache(file.path):  # the hub's own folder is not ours to write to
             target = locate.places(self.spec.folder)[0] / target.name
+        if target.is_file():
+            if not is_copy(target, file.path):
+                self.report(f"{file.path.name} is read as it is: {target} is a file of yours, no copy of it")
+                return file
+            copy = open_tensors(target)
+            if locate.newest(file.path) == target and expected.items() <= copy.shapes.items():
+                return copy
         self.report(f"Converting {file.path.name} once, to {target}")
         return convert(file, expected, target)
 

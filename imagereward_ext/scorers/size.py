@@ -12,7 +12,7 @@ from imagereward_ext.weights import catalogue, locate, model_folder
 from imagereward_ext.weights.catalogue import Entry
 from imagereward_ext.weights.tensors import is_pickle, open_tensors
 
-_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 IN_32_BIT = 4  # bytes
 
 
@@ -42,7 +42,7 @@ def _shared(settings: Mapping[str, Any]) -> int:
 
 
 def _of_file(path: Path) -> int:
-    if path.suffix not in _WEIGHTS or not path.is_file():
+    if path.suffix.lower() not in _WEIGHTS or not path.is_file():
         return 0
     if is_pickle(path):  # published ones hold 32 bit
         return path.stat().st_size

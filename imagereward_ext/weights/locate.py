@@ -13,6 +13,7 @@ from imagereward_ext.weights.model_folder import CONFIG_NAME
 
 HOME_VARIABLE = "IMAGEREWARD_HOME"
 _EXTENSION_ROOT = Path(__file__).resolve().parents[2]
+_OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def places(folder: Path | str | None = None) -> list[Path]:
@@ -57,8 +58,11 @@ def newest(weights: Path) -> Path | None:
 
 
 def converted(weights: Path) -> Path:
-    """Say where the safetensors copy of a pickle lies: beside it."""
-    return weights.with_suffix(".safetensors") if weights.suffix in {".pt", ".pth", ".bin"} else weights
+    """Say where the safetensors copy of a pickle lies: beside it. Whatever is no safetensors file is a pickle."""
+    if weights.suffix.lower() == ".safetensors":
+        return weights
+    stem = weights.stem if weights.suffix.lower() in _OF_PICKLES else weights.name  # "taste-v1.5" keeps its 5
+    return weights.with_name(f"{stem}.safetensors")
 
 
 def model_folders(folder: Path | str | None = None) -> dict[str, Path]:

@@ -71,7 +71,7 @@ def open_tensors(path: Path) -> TensorFile:
         raise WeightsError(f"{path} does not exist")
     if path.stat().st_size == 0:
         raise BrokenWeightsError(path, "it is empty")
-    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+    return _open_pickle(path) if is_pickle(path) else _open_safetensors(path)
 
 
 def check(file: TensorFile, expected: Shapes, what: str) -> None:
@@ -103,9 +103,21 @@ def convert(file: TensorFile, names: Iterable[str], target: Path) -> TensorFile:
             f"{file.path}: {other[0]} holds {tensors[other[0]].dtype}, which no scorer computes with"
         )
     with suppress(OSError):
-        save_tensors(target, tensors)
+        save_tensors(target, tensors, {_COPY_OF: file.path.name})
         return open_tensors(target)
     return file
+
+
+_COPY_OF = "imagereward_copy_of"
+"""Marks a file that `convert` wrote, and may write anew."""
+
+
+def is_copy(path: Path, original: Path) -> bool:
+    """Tell whether `convert` made this file of that one. Any other file of its name is the user's own."""
+    try:
+        return open_tensors(path).metadata.get(_COPY_OF) == original.name
+    except WeightsError:
+        return False
 
 
 def save_tensors(
@@ -174,7 +186,7 @@ def set_aside(path: Path) -> Path:
 
 def is_pickle(path: Path) -> bool:
     """Tell PyTorch's own format, which we convert, from safetensors."""
-    return path.suffix != ".safetensors"
+    return path.suffix.lower() != ".safetensors"
 
 
 class UnreadableWeightsError(WeightsError):

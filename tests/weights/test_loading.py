@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 
 from imagereward_ext.errors import UsageError, WeightsError
 from imagereward_ext.scorers import load_scorer
-from imagereward_ext.weights import catalogue
+from imagereward_ext.weights import catalogue, locate
 from imagereward_ext.weights.catalogue import Entry, RemoteFile
 from tests.hub import Hub
 from tests.tiny import TINY, make_tiny_scorer_folder, picture, tiny_weights, write_vocabulary
@@ -64,6 +65,46 @@ def test_the_pickle_is_converted_once(shelf: Path) -> None:
 def test_a_lone_file_is_opened_with_the_vocabulary_beside_it(shelf: Path, entry: Entry, monkeypatch) -> None:
     monkeypatch.setattr(catalogue, "DEFAULT", entry.name)
     assert load_scorer(str(shelf / "tiny.pt"), download=False).name == "Tiny-v1"
+
+
+@pytest.mark.parametrize("name", ["reward", "reward.ckpt", "reward.PT", "reward.v2"])
+def test_a_users_own_pickle_is_left_as_it_is_whatever_its_name(
+    shelf: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(catalogue, "DEFAULT", entry.name)
+    own = (shelf / "tiny.pt").rename(shelf / name)
+    content = own.read_bytes()
+    digests = {load_scorer(str(own), download=False).digest for _ in range(2)}
+    assert own.read_bytes() == content and len(digests) == 1
+    assert [file.name for file in shelf.glob("*.safetensors")] == [locate.converted(own).name]
+
+
+def folder_with_a_pickle(folder: Path) -> Path:
+    """A model folder of the user's own whose weights are `m.bin`."""
+    config = make_tiny_scorer_folder(folder) / "config.json"
+    config.write_text(config.read_text().replace("model.safetensors", "m.bin"))
+    torch.save(tiny_weights(), folder / "m.bin")
+    return folder
+
+
+def test_a_users_own_file_of_the_copys_name_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = folder_with_a_pickle(tmp_path / "mine")
+    other = (folder / "model.safetensors").rename(folder / "m.safetensors")  # the same shapes: it could be one
+    os.utime(other, (1, 1))
+    content, said = other.read_bytes(), []
+    assert load_scorer(str(folder), report=said.append).score([picture()], "a cat")
+    assert other.read_bytes() == content
+    assert said == [f"m.bin is read as it is: {other} is a file of yours, no copy of it"]
+
+
+def test_a_folders_pickle_is_converted_again_only_when_it_has_changed(tmp_path: Path) -> None:
+    folder, said = folder_with_a_pickle(tmp_path / "mine"), []
+    digests = [load_scorer(str(folder), report=said.append).digest for _ in range(2)]
+    assert len(said) == 1 and said[0].startswith("Converting m.bin once")
+    torch.save({name: 2 * tensor for name, tensor in tiny_weights().items()}, folder / "m.bin")
+    os.utime(folder / "m.safetensors", (1, 1))
+    digests.append(load_scorer(str(folder), report=said.append).digest)
+    assert len(said) == 2 and digests[0] == digests[1] != digests[2]
 
 
 def test_a_broken_download_is_kept_aside_and_the_error_says_what_to_do(shelf: Path) -> None:
@@ -218,8 +259,6 @@ def test_a_hub_that_cannot_be_reached_ends_in_one_line_of_advice(hub: Hub, tmp_p
 
 
 def test_a_read_only_folder_is_no_obstacle_for_loading(shelf: Path) -> None:
-    import os
-
     if os.geteuid() == 0:
         # root writes anywhere: make writing impossible in a way that binds root too
         (shelf / "tiny.safetensors").mkdir()

@@ -73,6 +73,22 @@ def test_the_converted_copy_is_preferred_until_the_original_is_replaced(home: Pa
     assert locate.find(ENTRY, home) == pickle
 
 
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [
+        ("m.pt", "m.safetensors"),
+        ("m.PT", "m.safetensors"),
+        ("m.ckpt", "m.safetensors"),
+        ("m", "m.safetensors"),
+        ("taste-v1.5", "taste-v1.5.safetensors"),
+        ("m.safetensors", "m.safetensors"),
+        ("m.SAFETENSORS", "m.SAFETENSORS"),
+    ],
+)
+def test_no_pickle_is_its_own_copy(name: str, copy: str) -> None:
+    assert locate.converted(Path("a", name)) == Path("a", copy)
+
+
 def test_the_hub_cache_is_found(home: Path) -> None:
     pytest.importorskip("huggingface_hub")
     import subprocess
