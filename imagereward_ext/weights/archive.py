@@ -29,6 +29,10 @@ class DamagedError(Exception):
     """A file is not in the format it should be in; the message says in what, and completes a sentence."""
 
 
+class UnsupportedError(Exception):
+    """A file is whole, but in a form that is not read here: a fresh copy would be no other."""
+
+
 class Span(NamedTuple):
     """A part of a file, in bytes."""
 
@@ -47,12 +51,12 @@ def read_directory(file: BinaryIO, size: int) -> dict[str, Span]:
     members: dict[str, Span] = {}
     taken: list[Span] = []
     file.seek(directory.start)
-    for entry in _entries(file.read(directory.size)):
-        if entry.name in members:
-            raise DamagedError(f"it holds {entry.name!r} twice")
-        content = _content(file, entry, directory.start)
-        members[entry.name] = content
-        taken.append(Span(entry.header, content.end - entry.header))
+    for member in _members(file.read(directory.size)):
+        if member.name in members:
+            raise DamagedError(f"it holds {member.name!r} twice")
+        content = _content(file, member, directory.start)
+        members[member.name] = content
+        taken.append(Span(member.header, content.end - member.header))
     for before, after in pairwise(sorted(taken)):
         if after.start < before.end:
             raise DamagedError("its members overlap")
@@ -86,14 +90,14 @@ def _directory(file: BinaryIO, size: int) -> Span:
     return Span(start, length)
 
 
-class _Entry(NamedTuple):
+class _Member(NamedTuple):
     name: str
     size: int
     header: int
     """Where the member begins, its own header first."""
 
 
-def _entries(directory: bytes) -> Iterator[_Entry]:
+def _members(directory: bytes) -> Iterator[_Member]:
     place = 0
     while place < len(directory):
         if len(directory) - place < _ENTRY.size:
@@ -112,8 +116,8 @@ def _entries(directory: bytes) -> Iterator[_Entry]:
             next(large, -1) if number == _FULL else number for number in (size, packed, header)
         )
         if method or flags & 1 or packed != size:
-            raise DamagedError(f"its {name!r} is compressed or encrypted")
-        yield _Entry(name, size, header)
+            raise UnsupportedError(f"its {name!r} is compressed or encrypted")
+        yield _Member(name, size, header)
 
 
 def _large_numbers(extra: bytes) -> Iterator[int]:
@@ -127,16 +131,16 @@ def _large_numbers(extra: bytes) -> Iterator[int]:
         place += 4 + length
 
 
-def _content(file: BinaryIO, entry: _Entry, directory_start: int) -> Span:
+def _content(file: BinaryIO, member: _Member, directory_start: int) -> Span:
     """Find a member's content behind its own header."""
-    if entry.header < 0 or entry.size < 0:
+    if member.header < 0 or member.size < 0:
         raise DamagedError("its directory is damaged")
-    file.seek(min(entry.header, directory_start))
+    file.seek(min(member.header, directory_start))
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size or not header.startswith(MAGIC):
-        raise DamagedError(f"its {entry.name!r} is not where it should be")
+        raise DamagedError(f"its {member.name!r} is not where it should be")
     name_length, extra_length = _HEADER.unpack(header)[-2:]
-    content = Span(entry.header + _HEADER.size + name_length + extra_length, entry.size)
+    content = Span(member.header + _HEADER.size + name_length + extra_length, member.size)
     if content.end > directory_start:
-        raise DamagedError(f"its {entry.name!r} is cut off")
+        raise DamagedError(f"its {member.name!r} is cut off")
     return content

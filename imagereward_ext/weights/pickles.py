@@ -24,11 +24,12 @@ import torch
 from torch import Tensor
 
 from imagereward_ext.weights import archive
-from imagereward_ext.weights.archive import DamagedError, Span
+from imagereward_ext.weights.archive import DamagedError, Span, UnsupportedError
 
 LARGEST_PROGRAM = 2**23
 """Bytes, of some 60,000 tensors; a diffusion model's program takes half a million."""
-_MOST_DIMENSIONS = 64
+_MOST_DIMENSIONS = 8
+_MOST_ARGUMENTS = 16
 _LONGEST_NAME = 200
 _DEEPEST = 32
 """Containers within containers that a whole content is read of."""
@@ -38,14 +39,14 @@ class ForbiddenError(Exception):
     """A pickle names what only a program that means harm would call; the message is that name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Inert:
     """Stands for an object of a class that weights have no need of: nothing but its name."""
 
     name: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Storage:
     """A run of numbers in a file."""
 
@@ -57,7 +58,7 @@ class Storage:
     """In bytes; in an old file it is known only when the program has ended."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredTensor:
     """A view of a storage. Its numbers have been checked: it lies in the storage, and is no larger than the file."""
 
@@ -69,26 +70,34 @@ class StoredTensor:
     stride: tuple[int, ...]
 
     def read(self, file: BinaryIO) -> Tensor:
-        """Return the tensor in memory of its own."""
+        """Return the tensor in memory of its own, which is no larger than it needs."""
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
         span = 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
-        values = torch.empty(span, dtype=self.dtype)
-        file.seek(self.storage.start + self.offset * self.dtype.itemsize)
-        # Through its bytes: numpy knows fewer types.
-        if file.readinto(values.view(torch.uint8).numpy().data) != values.nbytes:  # type: ignore[attr-defined]
-            raise DamagedError("its numbers are cut off")
-        return values.as_strided(self.shape, self.stride)
+        start = self.storage.start + self.offset * self.dtype.itemsize
+        values = _read_numbers(file, Span(start, span * self.dtype.itemsize))
+        return values.view(self.dtype).as_strided(self.shape, self.stride)
 
-    def mapped(self, file: torch.UntypedStorage) -> Tensor:
-        """Return the tensor, over the pages of the mapped file."""
+    def over(self, numbers: Numbers) -> Tensor:
+        """Return the tensor over its storage's numbers, which other tensors may share."""
         if 0 in self.shape:
             return torch.empty(self.shape, dtype=self.dtype)
-        start = self.storage.start
-        values = file[start : start + self.storage.size]
-        if start % self.dtype.itemsize:  # no type's own place in memory
-            values = values.clone()
+        values = numbers.of(self.storage)
         return torch.empty(0, dtype=self.dtype).set_(values, self.offset, self.shape, self.stride)
+
+
+class Numbers:
+    """The numbers of a file's storages, brought into memory once however many tensors share them."""
+
+    def __init__(self, bring: Callable[[Storage], torch.UntypedStorage]) -> None:
+        self._bring = bring
+        self._brought: dict[int, torch.UntypedStorage] = {}
+
+    def of(self, storage: Storage) -> torch.UntypedStorage:
+        """Return one storage's numbers. No two storages begin at one place."""
+        if storage.start not in self._brought:
+            self._brought[storage.start] = self._bring(storage)
+        return self._brought[storage.start]
 
 
 class PickleFile:
@@ -101,14 +110,23 @@ class PickleFile:
             is_archive = file.read(len(archive.MAGIC)) == archive.MAGIC
             self.content: Any = (_read_archive if is_archive else _read_old)(file, self.size)
 
-    def map(self) -> torch.UntypedStorage:
+    def map(self) -> Numbers:
         """Map the file; what is written into its tensors stays in memory."""
         pages = torch.UntypedStorage.from_file(str(self.path), False, self.size)
-        return cast(torch.UntypedStorage, pages)
+
+        def mapped(storage: Storage) -> torch.UntypedStorage:
+            values: Any = pages[storage.start : storage.start + storage.size]
+            return cast(torch.UntypedStorage, values.clone() if storage.start % _ALIGNMENT else values)
+
+        return Numbers(mapped)
+
+
+_ALIGNMENT = 16
+"""Bytes: no type asks for a stricter place in memory."""
 
 
 def read_all(path: Path) -> Any:
-    """Read a file's whole content, its tensors in memory of their own."""
+    """Read a file's whole content into memory; tensors that shared their numbers share them again."""
     file = PickleFile(path)
     known: dict[int, Any] = {}
 
@@ -119,7 +137,7 @@ def read_all(path: Path) -> Any:
             raise DamagedError("its containers are nested too deeply")
         result = value
         if isinstance(value, StoredTensor):
-            result = value.read(stream)
+            result = value.over(numbers)
         elif isinstance(value, dict):
             result = {key: loaded(each, depth + 1) for key, each in value.items()}
         elif isinstance(value, (list, tuple)):
@@ -128,7 +146,19 @@ def read_all(path: Path) -> Any:
         return result
 
     with path.open("rb") as stream:
+        numbers = Numbers(
+            lambda storage: _read_numbers(stream, Span(storage.start, storage.size)).untyped_storage()
+        )
         return loaded(file.content, 0)
+
+
+def _read_numbers(file: BinaryIO, span: Span) -> Tensor:
+    """Read bytes of a file into memory of PyTorch's own."""
+    values = torch.empty(span.size, dtype=torch.uint8)
+    file.seek(span.start)
+    if file.readinto(values.numpy().data) != span.size:  # type: ignore[attr-defined]
+        raise DamagedError("its numbers are cut off")
+    return values
 
 
 # ------------------------------------------------------------------------------------------------- the two formats
@@ -142,13 +172,18 @@ def _read_archive(file: BinaryIO, size: int) -> Any:
         raise DamagedError(f"the archive holds {len(programs)} files data.pkl")
     folder = programs[0].removesuffix("data.pkl")
     if (order := members.get(f"{folder}byteorder")) and _read(file, order)[:6] != b"little":
-        raise DamagedError("its numbers are in big-endian order")
+        raise UnsupportedError("its numbers are in big-endian order")
+
+    storages: dict[str, Storage] = {}
 
     def storage(dtype: torch.dtype, key: str, count: int) -> Storage:
         member = members.get(f"{folder}data/{key}")
         if member is None or count * dtype.itemsize > member.size:
             raise DamagedError(f"its storage {key!r} is missing or too short")
-        return Storage(dtype, count * dtype.itemsize, size, member.start)
+        wanted = Storage(dtype, count * dtype.itemsize, size, member.start)
+        if storages.setdefault(key, wanted) != wanted:
+            raise DamagedError(f"its storage {key!r} has two lengths")
+        return storages[key]
 
     return Machine(_read(file, members[programs[0]]), storage).run()
 
@@ -168,7 +203,11 @@ def _read_old(file: BinaryIO, size: int) -> Any:
 
     file.seek(0)
     machine = Machine(file.read(LARGEST_PROGRAM), storage)
-    if (machine.run(), machine.run()) != (_OLD_MAGIC, _OLD_PROTOCOL):
+    try:
+        marks = machine.run(), machine.run()
+    except UnsupportedError:  # of a web page, for instance, there is no end to what its letters mean
+        marks = None
+    if marks != (_OLD_MAGIC, _OLD_PROTOCOL):
         raise DamagedError("it is in neither of PyTorch's formats")
     machine.run()
     content, keys = machine.run(), machine.run()
@@ -192,7 +231,7 @@ def _read_old(file: BinaryIO, size: int) -> Any:
 
 def _read(file: BinaryIO, span: Span) -> bytes:
     if span.size > LARGEST_PROGRAM:
-        raise DamagedError(f"its program takes {span.size:,} bytes; {LARGEST_PROGRAM:,} are read")
+        raise UnsupportedError(f"its program takes {span.size:,} bytes; {LARGEST_PROGRAM:,} are read")
     file.seek(span.start)
     return file.read(span.size)
 
@@ -212,13 +251,30 @@ class _Function:
     call: Callable[..., Any]
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
-    return _view(storage, getattr(storage, "dtype", None), offset, shape, stride)
+def _tensor(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    stride: Any,
+    _gradient: Any = None,
+    _hooks: Any = None,
+    flags: Any = None,
+) -> StoredTensor:
+    return _tensor_of_type(storage, offset, shape, stride, None, None, getattr(storage, "dtype", None), flags)
 
 
 def _tensor_of_type(
-    storage: Any, offset: Any, shape: Any, stride: Any, _gradient: Any, _hooks: Any, dtype: Any, *_: Any
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    stride: Any,
+    _gradient: Any,
+    _hooks: Any,
+    dtype: Any,
+    flags: Any = None,
 ) -> StoredTensor:
+    if flags:
+        raise UnsupportedError("it holds a tensor that is conjugated or negated when it is read")
     return _view(storage, dtype, offset, shape, stride)
 
 
@@ -243,9 +299,16 @@ def _parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
+def _called(function: _Function, arguments: Any) -> Any:
+    """Call one of our functions. What it is given is copied by the call: a long list could be, again and again."""
+    if not isinstance(arguments, tuple) or len(arguments) > _MOST_ARGUMENTS:
+        raise DamagedError("its program calls a function with what are no arguments")
+    return function.call(*arguments)
+
+
 def _of_subclass(function: Any, _class: Any, arguments: Any, *_: Any) -> Any:
     """Take a tensor with attributes of its own without them."""
-    return function.call(*arguments) if function in _TENSORS.values() else Inert("torch.Tensor")
+    return _called(function, arguments) if function in _TENSORS.values() else Inert("torch.Tensor")
 
 
 def _dictionary(pairs: Any = (), *_: Any) -> dict[Any, Any]:
@@ -314,20 +377,28 @@ def _is_pythons_own(module: str, name: str) -> bool:
     return module in _MODULES_OF_PYTHON and module not in _PLAIN_MODULES
 
 
+def _is_short(key: object) -> bool:
+    return isinstance(key, str) and len(key) <= _LONGEST_NAME
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
 def _set(target: dict[Any, Any], key: Any, value: Any) -> None:
-    # Nothing whose hash is work, as of tuples of tuples of tuples, or can be chosen to be that of other keys.
-    if not isinstance(key, (str, int, bytes, Inert)) or (isinstance(key, int) and abs(key) >= 2**31):
-        raise DamagedError("it holds a dictionary with a key that is no text and no small number")
-    target[key] = value
+    """Set a key, or leave it out: nothing whose hash is work, as of tuples of tuples, or can be chosen to be another's.
+
+    Weights have no such keys, but what lies beside them may: the states of some optimisers are kept by `id()`.
+    """
+    if isinstance(key, (str, bytes, Inert)) or (isinstance(key, int) and -(2**31) < key < 2**31):
+        target[key] = value
 
 
 # --------------------------------------------------------------------------------------------------- the machine
 
 _PLAIN_OBJECTS = (dict, Inert, StoredTensor)
+_SET = Inert("set")
+"""One for all, as an instruction of one byte makes it."""
 
 
 class Machine:
@@ -351,7 +422,9 @@ class Machine:
             while (code := self._take(1)) != pickle.STOP:
                 instruction = _INSTRUCTIONS.get(code)
                 if instruction is None:
-                    raise DamagedError(f"its program has the instruction {code!r}, which weights do not need")
+                    raise UnsupportedError(
+                        f"its program has the instruction {code!r}, which weights do not need"
+                    )
                 instruction(self)
             return self._stack.pop()
         except (
@@ -415,7 +488,7 @@ class Machine:
 
     def _forget_items(self) -> None:
         self._to_mark()
-        self._push(Inert("frozenset"))
+        self._push(_SET)
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
@@ -440,7 +513,7 @@ class Machine:
             self._stack.pop()
         arguments, function = self._stack.pop(), self._stack.pop()
         if isinstance(function, _Function):
-            self._push(function.call(*arguments))
+            self._push(_called(function, arguments))
         elif isinstance(function, Inert):
             self._push(function)
         else:
@@ -456,8 +529,8 @@ class Machine:
         """Push a storage. A program names it by a tuple: a word, its type, its key, a device, its length."""
         word, kind, key, _device, count, *view = self._stack.pop()
         if isinstance(kind, Inert):
-            raise DamagedError(f"its numbers are of a type that cannot be read ({kind.name!r})")
-        if not isinstance(kind, _StorageType) or not isinstance(key, str) or not _is_count(count):
+            raise UnsupportedError(f"its numbers are of a type that cannot be read ({kind.name!r})")
+        if not isinstance(kind, _StorageType) or not _is_short(key) or not _is_count(count):
             raise DamagedError("one of its storages is damaged")
         if word != "storage" or view not in ([], [None]):
             raise DamagedError("one of its storages is part of another")
@@ -488,6 +561,7 @@ _INSTRUCTIONS: Mapping[bytes, Callable[[Machine], object]] = {
     pickle.SHORT_BINBYTES: lambda m: m._bytes(1),
     pickle.BINBYTES: lambda m: m._bytes(4),
     pickle.BINBYTES8: lambda m: m._bytes(8),
+    pickle.BYTEARRAY8: lambda m: m._bytes(8),
     # Containers
     pickle.EMPTY_TUPLE: lambda m: m._push(()),
     pickle.TUPLE1: lambda m: m._tuple(1),
@@ -500,7 +574,7 @@ _INSTRUCTIONS: Mapping[bytes, Callable[[Machine], object]] = {
     pickle.EMPTY_DICT: lambda m: m._push({}),
     pickle.SETITEM: lambda m: m._set_items([m._stack.pop(-2), m._stack.pop()]),
     pickle.SETITEMS: lambda m: m._set_items(m._to_mark()),
-    pickle.EMPTY_SET: lambda m: m._push(Inert("set")),
+    pickle.EMPTY_SET: lambda m: m._push(_SET),
     pickle.ADDITEMS: lambda m: m._extend(m._to_mark()),
     pickle.FROZENSET: Machine._forget_items,
     # What was made before

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.storage import replacing
 from imagereward_ext.weights import digests
-from imagereward_ext.weights.archive import DamagedError
+from imagereward_ext.weights.archive import DamagedError, UnsupportedError
 from imagereward_ext.weights.pickles import ForbiddenError, PickleFile, StoredTensor
 from imagereward_ext.wording import visible, well_formed
 
@@ -97,15 +97,13 @@ def check(file: TensorFile, expected: Shapes, what: str) -> None:
 
 def convert(file: TensorFile, names: Iterable[str], target: Path) -> TensorFile:
     """Write these tensors of a pickle to a safetensors file and open that; in a read-only place, keep the pickle."""
-    tensors = file.only(names)
-    if other := [name for name in tensors if tensors[name].dtype not in _TYPE_NAMES]:
-        raise WeightsError(
-            f"{file.path}: {other[0]} holds {tensors[other[0]].dtype}, which no scorer computes with"
-        )
-    with suppress(OSError):
-        save_tensors(target, tensors, {_COPY_OF: file.path.name})
-        return open_tensors(target)
-    return file
+    try:
+        save_tensors(target, file.only(names), {_COPY_OF: file.path.name})
+    except OSError:
+        return file
+    except WeightsError as error:
+        raise WeightsError(f"{file.path} cannot be converted: {error}") from error
+    return open_tensors(target)
 
 
 _COPY_OF = "imagereward_copy_of"
@@ -122,12 +120,14 @@ def is_copy(path: Path, original: Path) -> bool:
 
 def save_tensors(
     target: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> str:
-    """Write a safetensors file atomically; return its digest."""
-    identity = digest(tensors)
+) -> None:
+    """Write a safetensors file atomically."""
+    layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    for name, (dtype, _) in layout.items():
+        if dtype not in _TYPE_NAMES:
+            raise WeightsError(f"{name} holds {dtype}, which no scorer computes with")
     with replacing(target) as part, part.open("wb") as file:
-        _write_safetensors(file, tensors, {"format": "pt", **(metadata or {})})
-    return identity
+        _write_safetensors(file, tensors, layout, {"format": "pt", **(metadata or {})})
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -140,20 +140,21 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()[:10]
 
 
-def _write_safetensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def _write_safetensors(
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor],
+    layout: Mapping[str, tuple[torch.dtype, Shape]],
+    metadata: Mapping[str, str],
+) -> None:
     """Write the format tensor by tensor; the library's own writer first copies all of them."""
     # Wide types first, so that each tensor begins at a multiple of its type's size.
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    names = sorted(layout, key=lambda name: (-layout[name][0].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name in names:
-        tensor = tensors[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _TYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
+        dtype, shape = layout[name]
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _TYPE_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
     content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     content += b" " * (-len(content) % 8)
     file.write(len(content).to_bytes(8, "little") + content)
@@ -244,8 +245,8 @@ def _open_mapped(path: Path) -> Any:  # its methods carry no types
 def map_pickle(path: Path) -> dict[str, Tensor]:
     """Map all tensors of a pickle: what is looked at stays in memory until the last of them is gone."""
     file, tensors = _read_pickle(path)
-    pages = file.map()
-    return {name: tensor.mapped(pages) for name, tensor in tensors.items()}
+    numbers = file.map()
+    return {name: tensor.over(numbers) for name, tensor in tensors.items()}
 
 
 def _open_pickle(path: Path) -> TensorFile:
@@ -268,6 +269,8 @@ def _read_pickle(path: Path) -> tuple[PickleFile, dict[str, StoredTensor]]:
             f"it holds code, which is never run ({_first_line(error)})",
             ". A weights file needs nothing but tensors; get it from its original address",
         ) from error
+    except UnsupportedError as error:
+        raise UnreadableWeightsError(path, _first_line(error), ". Save it anew with torch.save") from error
     except (DamagedError, OSError) as error:
         raise BrokenWeightsError(
             path, f"it is cut off, damaged or no PyTorch file ({_first_line(error)})"

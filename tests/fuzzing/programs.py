@@ -55,6 +55,12 @@ def tensor(
     )
 
 
+def flagged(flags: bytes) -> bytes:
+    """Return a tensor in the form that also says whether it is conjugated or negated."""
+    parts = (storage(), number(0), tuple_of(number(2), number(3)), tuple_of(number(3), number(1)))
+    return call(name("torch._utils", "_rebuild_tensor_v2"), *parts, pickle.NEWFALSE, pickle.NONE, flags)
+
+
 def program(content: bytes) -> bytes:
     return pickle.PROTO + b"\x02" + content + pickle.STOP
 
@@ -167,13 +173,13 @@ def lies() -> dict[str, bytes]:
         "a stride too long": tensor(stride=(4, 1)),
         "a negative stride": tensor(stride=(-3, 1)),
         "a negative side": tensor((-2, -3)),
+        "nine sides": tensor((1,) * 9, (1,) * 9),
         "more strides than sides": tensor((2, 3), (3, 1, 1)),
         "a storage that is missing": tensor(of=storage("1")),
         "a storage that is another file": tensor(of=storage("../data.pkl")),
         "a longer storage": tensor(of=storage(count=7)),
         "a negative storage": tensor(of=storage(count=-6)),
         "a storage of wider numbers": tensor(of=storage(kind="DoubleStorage")),
-        "a storage of no type": tensor(of=storage(kind="QInt8Storage")),
         "no storage": tensor(of=pickle.NONE),
         "a text for a storage": tensor(of=text("0")),
     }

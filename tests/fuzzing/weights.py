@@ -15,7 +15,7 @@ import torch
 
 from imagereward_ext.diffusion import checkpoint
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.weights.archive import DamagedError
+from imagereward_ext.weights.archive import DamagedError, UnsupportedError
 from imagereward_ext.weights.pickles import ForbiddenError, read_all
 from imagereward_ext.weights.tensors import digest, open_tensors
 from imagereward_ext.wording import visible, well_formed
@@ -125,7 +125,7 @@ def check(case: bytes) -> str | None:
 def _failure(read: object, path: Path) -> str | None:
     try:
         largest = read(path)  # type: ignore[operator]
-    except (ForbiddenError, DamagedError):
+    except (ForbiddenError, DamagedError, UnsupportedError):
         return None if read is _as_state else "an error that nobody may see"
     except ImageRewardError as error:
         message = str(error).replace(str(path), "")

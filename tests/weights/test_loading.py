@@ -89,7 +89,9 @@ def folder_with_a_pickle(folder: Path) -> Path:
 
 def test_a_users_own_file_of_the_copys_name_is_left_as_it_is(tmp_path: Path) -> None:
     folder = folder_with_a_pickle(tmp_path / "mine")
-    other = (folder / "model.safetensors").rename(folder / "m.safetensors")  # the same shapes: it could be one
+    other = (folder / "model.safetensors").rename(
+        folder / "m.safetensors"
+    )  # the same shapes: it could be one
     os.utime(other, (1, 1))
     content, said = other.read_bytes(), []
     assert load_scorer(str(folder), report=said.append).score([picture()], "a cat")

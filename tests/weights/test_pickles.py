@@ -18,9 +18,14 @@ from imagereward_ext.diffusion import checkpoint
 from imagereward_ext.diffusion.checkpoint import CheckpointError
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.weights import pickles
-from imagereward_ext.weights.archive import DamagedError
+from imagereward_ext.weights.archive import DamagedError, UnsupportedError
 from imagereward_ext.weights.pickles import ForbiddenError, Inert, PickleFile, read_all
-from imagereward_ext.weights.tensors import open_tensors
+from imagereward_ext.weights.tensors import (
+    BrokenWeightsError,
+    UnreadableWeightsError,
+    map_pickle,
+    open_tensors,
+)
 from tests.fuzzing import programs
 from tests.fuzzing.work import lines_run
 
@@ -47,7 +52,7 @@ def test_every_tensor_comes_back_as_torch_saved_it(tmp_path: Path, zipped: bool)
     pages = file.map()
     assert list(copies) == list(content)
     for key, value in content.items():
-        mapped = file.content[key].mapped(pages)
+        mapped = file.content[key].over(pages)
         for read in (mapped, copies[key]):
             assert (read.dtype, read.shape) == (value.dtype, value.shape) and torch.equal(read, value)
         assert not value.numel() or mapped.stride() == value.stride()
@@ -149,7 +154,7 @@ def test_nothing_is_run(
             read(path)
         except (WeightsError, CheckpointError) as error:
             assert "evil.ckpt" in str(error) and "\n" not in str(error)
-        except (DamagedError, ForbiddenError):
+        except (DamagedError, ForbiddenError, UnsupportedError):
             assert read is read_all
     assert not target.exists() and not ran
 
@@ -173,7 +178,7 @@ def test_what_a_file_costs_is_bounded_by_its_size(tmp_path: Path, name: str) -> 
     def read() -> None:
         with pytest.raises((WeightsError, DamagedError)):
             open_tensors(path)
-        with pytest.raises((ForbiddenError, DamagedError)):
+        with pytest.raises((ForbiddenError, DamagedError, UnsupportedError)):
             read_all(path)
             raise DamagedError("it could be read")
 
@@ -244,8 +249,126 @@ def test_old_files_with_storages_that_lie_are_refused(tmp_path: Path) -> None:
 
 def test_a_program_of_gigabytes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pickles, "LARGEST_PROGRAM", 50)
-    with pytest.raises(DamagedError, match="50 are read"):
+    with pytest.raises(UnsupportedError, match="50 are read"):
         PickleFile(saved({"a": torch.ones(2)}, tmp_path / "m.pt"))
+
+
+def test_what_a_fresh_copy_would_not_change_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    tensor = programs.dictionary(a=programs.tensor())
+    flagged = programs.flagged(programs.dictionary(conj=pickle.NEWTRUE))
+    for content in (
+        programs.archive(tensor, packed=zipfile.ZIP_DEFLATED),
+        programs.archive(tensor, {"data/0": b"\0" * 24, "byteorder": b"big"}),
+        programs.archive(pickle.INT + b"1\n"),
+        programs.archive(programs.dictionary(a=programs.tensor(of=programs.storage(kind="QInt8Storage")))),
+        programs.archive(programs.dictionary(a=flagged)),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableWeightsError, match=r"m.pt cannot be read: it.*Save it anew") as refusal:
+            open_tensors(path)
+        assert not isinstance(refusal.value, BrokenWeightsError)
+    path.write_bytes(b"<html>404</html>")
+    with pytest.raises(BrokenWeightsError, match="in neither of PyTorch's formats"):
+        open_tensors(path)
+
+
+def test_a_tensor_without_flags_says_so_in_torchs_newest_form(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    path.write_bytes(programs.archive(programs.dictionary(a=programs.flagged(programs.dictionary()))))
+    assert torch.equal(open_tensors(path)["a"], torch.arange(6.0).reshape(2, 3))
+
+
+def test_a_conjugated_tensor_does_not_come_back_as_another(tmp_path: Path) -> None:
+    values = torch.tensor([1 + 2j]).conj()
+    with pytest.raises(UnreadableWeightsError, match="conjugated"):
+        open_tensors(saved({"a": values}, tmp_path / "m.pt"))
+
+
+def test_an_optimisers_state_of_other_keys_spoils_no_checkpoint(tmp_path: Path) -> None:
+    state = {140_000_000_000_000: torch.ones(1), (1, 2): 3, None: 4, 0.5: 5, "kept": 6, 7: 8}
+    path = saved({"state_dict": {"a": torch.ones(2)}, "optimizer": {"state": state}}, tmp_path / "m.ckpt")
+    assert torch.equal(open_tensors(path)["a"], torch.ones(2))
+    assert read_all(path)["optimizer"]["state"] == {"kept": 6, 7: 8}
+
+
+def test_bytes_that_may_change_are_read_in_the_newest_protocol(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "log": bytearray(b"xyz")}, tmp_path / "m.pt", pickle_protocol=5)
+    assert read_all(tmp_path / "m.pt")["log"] == b"xyz"
+
+
+def test_tensors_that_share_their_numbers_share_them_again(tmp_path: Path) -> None:
+    """Each of them with a copy of all would take a thousand times the file for a thousand tensors."""
+    base = torch.arange(8.0)
+    content = {"base": base, **{f"row {n}": base[n : n + 2] for n in range(4)}}
+    paths = [saved(content, tmp_path / "m.pt"), saved(content, tmp_path / "old.pt", zipped=False)]
+    odd = tmp_path / "odd.pt"  # its numbers begin at no type's place
+    odd.write_bytes(
+        programs.archive(programs.dictionary(a=programs.tensor(), b=programs.tensor((2, 2), (3, 1), 1)))
+    )
+    assert b"".join(struct.pack("<f", n) for n in range(6)) in odd.read_bytes()
+    assert odd.read_bytes().index(struct.pack("<6f", *range(6))) % 16
+    for path in (*paths, odd):
+        for read in (map_pickle, read_all):
+            tensors = read(path)
+            assert len({tensor.untyped_storage().data_ptr() for tensor in tensors.values()}) == 1
+            assert all(torch.equal(tensor, open_tensors(path)[name]) for name, tensor in tensors.items())
+            next(iter(tensors.values())).add_(1)
+            assert torch.equal(tensors["base"] if "base" in tensors else tensors["a"], read_one(path) + 1)
+
+
+def read_one(path: Path) -> torch.Tensor:
+    tensors = open_tensors(path)
+    return tensors[next(iter(tensors.shapes))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_called"),
+    [
+        (pickle.EMPTY_TUPLE, True),
+        (pickle.EMPTY_LIST, False),
+        (pickle.EMPTY_DICT, False),
+        (programs.text(""), False),
+        (programs.tuple_of(*[pickle.NONE] * 16), True),
+        (programs.tuple_of(*[pickle.NONE] * 17), False),
+    ],
+)
+def test_a_call_copies_no_long_list(tmp_path: Path, arguments: bytes, is_called: bool) -> None:
+    path = tmp_path / "m.pt"
+    made = programs.name("collections", "OrderedDict") + arguments + pickle.REDUCE
+    of_subclass = programs.call(
+        programs.name("torch._tensor", "_rebuild_from_type_v2"),
+        programs.name("torch._utils", "_rebuild_parameter"),
+        pickle.NONE,
+        arguments,
+    )
+    path.write_bytes(programs.archive(made))
+    if is_called:
+        assert read_all(path) == {}
+        return
+    for content in (made, of_subclass):
+        path.write_bytes(programs.archive(content))
+        with pytest.raises(DamagedError, match="with what are no arguments"):
+            read_all(path)
+
+
+def test_a_storage_of_a_long_name_or_of_two_lengths_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    path.write_bytes(programs.archive(programs.storage("0" * 201), {"data/" + "0" * 201: b"\0" * 24}))
+    with pytest.raises(DamagedError, match="one of its storages is damaged"):
+        read_all(path)
+    path.write_bytes(programs.archive(programs.tuple_of(programs.storage(), programs.storage(count=5))))
+    with pytest.raises(DamagedError, match="its storage '0' has two lengths"):
+        read_all(path)
+
+
+def test_a_set_of_one_byte_makes_nothing_new(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_bytes(
+        programs.archive(
+            programs.tuple_of(pickle.EMPTY_SET, pickle.EMPTY_SET, pickle.MARK + pickle.FROZENSET)
+        )
+    )
+    assert len({id(value) for value in PickleFile(tmp_path / "m.pt").content}) == 1
 
 
 def test_a_bare_tensor_is_not_looked_for(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from imagereward_ext.errors import WeightsError
 from imagereward_ext.weights import tensors
 from imagereward_ext.weights.tensors import (
     BrokenWeightsError,
+    TensorFile,
     check,
     convert,
     digest,
+    is_copy,
     open_tensors,
     save_tensors,
     set_aside,
@@ -124,6 +126,36 @@ def test_converting_keeps_values_and_digest(tmp_path: Path) -> None:
     assert copy.digest(WEIGHTS) == original.digest(WEIGHTS) == digest(WEIGHTS)
 
 
+def test_converting_reads_each_tensor_twice_and_hashes_none(tmp_path: Path) -> None:
+    """Once for its type and shape, which the format wants first, and once for its numbers."""
+    reads: list[str] = []
+    file = TensorFile(
+        tmp_path / "m.pt",
+        {name: tuple(tensor.shape) for name, tensor in WEIGHTS.items()},
+        lambda name: reads.append(name) or WEIGHTS[name],  # type: ignore[func-returns-value]
+        {},
+    )
+    convert(file, WEIGHTS, tmp_path / "m.safetensors")
+    assert sorted(reads) == sorted([*WEIGHTS, *WEIGHTS])
+
+
+def test_numbers_of_a_type_that_no_scorer_computes_with_are_named(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "c": torch.ones(2, dtype=torch.complex64)}, tmp_path / "m.pt")
+    with pytest.raises(WeightsError, match=r"m.pt cannot be converted: c holds torch.complex64, which no"):
+        convert(open_tensors(tmp_path / "m.pt"), ["a", "c"], tmp_path / "m.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt"]
+
+
+def test_only_a_copy_that_we_made_of_that_file_is_one(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "m.pt")
+    copy = convert(open_tensors(tmp_path / "m.pt"), WEIGHTS, tmp_path / "m.safetensors").path
+    assert is_copy(copy, tmp_path / "m.pt") and not is_copy(copy, tmp_path / "m.bin")
+    save_tensors(copy, WEIGHTS)
+    assert not is_copy(copy, tmp_path / "m.pt")
+    copy.write_bytes(b"no weights")
+    assert not is_copy(copy, tmp_path / "m.pt")
+
+
 def test_the_safetensors_library_reads_what_we_write_of_every_type(tmp_path: Path) -> None:
     types = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
     types += [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -153,7 +185,7 @@ def test_a_full_disk_while_converting_leaves_the_pickle_in_use(
 ) -> None:
     torch.save(WEIGHTS, tmp_path / "m.pt")
 
-    def full(file, tensors, metadata):
+    def full(file, tensors, layout, metadata):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
