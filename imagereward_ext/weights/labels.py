@@ -9,6 +9,7 @@ from imagereward_ext.metadata.score_mark import is_label
 
 _PARTS = ("", " hash", " prompt", " Score")
 """What stands behind a label in the keys of its score."""
+_LONGEST_LABEL = 90
 _LONGEST_NAME = 120
 
 _FIELDS = {
@@ -36,10 +37,10 @@ _FAMILIES = (
 
 def check_label(label: object) -> str:
     """Return a label that can be a key among an image's generation parameters, and takes no other's place."""
-    if not isinstance(label, str) or not re.fullmatch(r"\w[\w .+/-]{0,89}", label):
+    if not isinstance(label, str) or not is_label(label) or len(label) > _LONGEST_LABEL:
         raise WeightsError(
-            f"the label {_shown(label)} cannot stand inside an image file: use up to 90 letters, digits, "
-            "spaces and . + - / _, a letter first"
+            f"the label {_shown(label)} cannot stand inside an image file: use 2 to {_LONGEST_LABEL} letters, "
+            "digits, blanks and - / _, a letter or a digit first"
         )
     for key in (" ".join((label + part).lower().split()) for part in _PARTS):
         if key in _FIELDS or f"{key} ".startswith(_FAMILIES):
@@ -68,9 +69,10 @@ def check_name(name: object) -> str:
 
 def _stands(label: str) -> bool:
     try:
-        return is_label(check_label(label))
+        check_label(label)
     except WeightsError:
         return False
+    return True
 
 
 def _shown(value: object) -> str:

@@ -64,26 +64,26 @@ def read_config(folder: Path) -> ModelConfig:
         raise WeightsError(f"{path} lacks {', '.join(missing)}")
     config = ModelConfig(**values)
     try:
-        check_name(config.name)
-        if config.label == config.name:  # nobody chose it: versions before took any folder's name for a label
-            config = dataclasses.replace(config, label=label_of(config.name))
         _check(config)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    return config
+    # Versions before took any folder's name for a label, and dots: such a model scores under another.
+    return dataclasses.replace(config, label=label_of(config.label))
 
 
 def write_config(folder: Path, config: ModelConfig) -> None:
     """Write `config.json`; last of all, since a folder without it is no model yet."""
+    check_label(config.label)
     _check(config)
     values = {"format": FORMAT, **dataclasses.asdict(config)}
     write_text(folder / CONFIG_NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def _check(config: ModelConfig) -> None:
-    """Refuse values that would reach beyond the folder: into other fields of an image, a terminal, other files."""
+    """Refuse values that would reach beyond the folder, into a terminal or other files; the label is another matter."""
     check_name(config.name)
-    check_label(config.label)
+    if not isinstance(config.label, str):
+        raise WeightsError("label is no text")
     for name in ("companions", "settings", "notes"):
         if not isinstance(getattr(config, name), Mapping):
             raise WeightsError(f"{name} is no object of names and values")

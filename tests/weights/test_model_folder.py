@@ -36,21 +36,34 @@ def test_a_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
     ["Steps", "steps", "CFG  scale", "Sampler", "Schedule type", "Seed", "Size", "Model", "Model hash", "VAE", "Clip skip",
      "Denoising strength", "Hires upscale", "Hires", "Lora hashes", "TI hashes", "Hashes", "Version", "Negative",
      "Negative prompt", "Lora", "Refiner", "ControlNet 0", "ADetailer model", "Variation seed", "X Type", "Init image",
-     "a: b", "a, b", "a\nb", '"a"', "", " a", "a" * 91, "\x1b[2J", 7, None, ["a"]],
+     "a: b", "a, b", "a\nb", '"a"', "", " a", "a" * 91, "\x1b[2J", "Taste-v1.5", "A+", "x", "\u00c4"],
 )  # fmt: skip
-def test_a_label_that_is_no_ones_own_is_refused_on_reading_and_on_writing(
-    tmp_path: Path, label: object
+def test_a_label_that_is_no_ones_own_is_refused_on_writing_and_replaced_on_reading(
+    tmp_path: Path, label: str
 ) -> None:
-    with pytest.raises(WeightsError, match=r"config.json: the label .* (write over|cannot stand)") as refusal:
-        read_config(folder_with(tmp_path / "m", label=label))
+    with pytest.raises(WeightsError, match="the label .* (write over|cannot stand)") as refusal:
+        write_config(tmp_path, ModelConfig("mix", "mine", label))
     assert str(refusal.value).isprintable()
+    assert not (tmp_path / "config.json").exists()
+    read = read_config(folder_with(tmp_path / "m", label=label)).label
+    assert read != label and check_label(read) == read == label_of(label)
+
+
+@pytest.mark.parametrize("label", [7, None, ["a"]])
+def test_a_label_that_is_no_text_is_refused(tmp_path: Path, label: object) -> None:
+    with pytest.raises(WeightsError, match="config.json: label is no text"):
+        read_config(folder_with(tmp_path / "m", label=label))
     with pytest.raises(WeightsError, match="the label"):
         write_config(tmp_path, ModelConfig("mix", "mine", label))  # type: ignore[arg-type]
-    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.parametrize("label", ["a" * 90, "Taste-2/3", "2nd", "\u00c4rger", "A_b c"])
+def test_a_score_can_stand_under_every_label_that_is_taken(label: str) -> None:
+    assert ScoreMark(check_label(label), 1.0, "0" * 10, "a cat").fields()
 
 
 def test_labels_of_every_published_scorer_and_usual_ones_are_taken() -> None:
-    for label in [*(entry.label for entry in catalogue.ENTRIES.values()), "My taste", "Taste-2/3", "v1.2", "Seedling",
+    for label in [*(entry.label for entry in catalogue.ENTRIES.values()), "My taste", "Taste-2/3", "Seedling",
                   "Stepsister", "Sizes", "Versions"]:  # fmt: skip
         assert check_label(label) == label
 
