@@ -22,6 +22,7 @@ from imagereward_ext.scorers.blip import CATALOGUE_NAME, load_towers
 from imagereward_ext.scorers.image_reward import Architecture, ImageReward, Network, published_tensors
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.scorers.wordpiece import WordPieceTokenizer
+from imagereward_ext.settings import read_file
 from imagereward_ext.weights import catalogue
 from imagereward_ext.weights.model_folder import ModelConfig
 from imagereward_ext.weights.tensors import save_tensors
@@ -168,13 +169,7 @@ def new_network(architecture: Architecture, seed: int) -> Network:
 
 def read_architecture(path: Path) -> Architecture:
     """Read the sizes of a new network from a JSON file; what is absent is as in ImageReward v1.0."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RewardTrainingError(f"the architecture {path} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise RewardTrainingError(f"the architecture {path} is no JSON object of settings")
-    return Architecture.from_settings(settings)
+    return Architecture.from_settings(read_file(path))
 
 
 def _spread_evenly(network: Network, generator: torch.Generator) -> None:

@@ -37,7 +37,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """Read a JSON file of settings, not all of which need to be there."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as settings: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no settings: expected a JSON object")

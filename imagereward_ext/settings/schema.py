@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from imagereward_ext.settings.errors import FieldError
 
 _ABOUT = "setting"
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+(\.0?)?")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -147,6 +149,8 @@ class Setting:
         text = "" if value is None or isinstance(value, bool) else str(value).strip()
         if not text:
             raise self.error(f"is empty; type {expected}")
+        if self.kind is int and isinstance(value, str) and not _WHOLE_NUMBER.fullmatch(text):
+            raise self.error(f"is {value!r}; type {expected}")  # 1,000 and 1.000: one or a thousand?
         try:
             number = float(text.replace(",", "."))  # 0,5 is how half of Europe types it
         except ValueError:

@@ -127,6 +127,8 @@ def test_an_error_is_said_with_the_readers_words():
     [
         ("degrees", 180.0, 180),
         ("degrees", " 200 ", 200),
+        ("degrees", "200.0", 200),
+        ("degrees", "+200", 200),
         ("power", "0,5", 0.5),
         ("power", 2, 2.0),
         ("fan", "TRUE", True),
@@ -149,6 +151,10 @@ def test_what_widgets_and_queries_hand_out_is_parsed(name, given, value):
     ("name", "given", "words"),
     [
         ("degrees", "many", "degrees is 'many'; type a whole number"),
+        ("degrees", "1,000", "degrees is '1,000'; type a whole number"),
+        ("degrees", "1.000", "degrees is '1.000'; type a whole number"),
+        ("degrees", "1_000", "degrees is '1_000'; type a whole number"),
+        ("degrees", "180,5", "degrees is '180,5'; type a whole number"),
         ("degrees", "", "degrees is empty; type a whole number"),
         ("degrees", 180.5, "degrees is 180.5; it must be a whole number"),
         ("power", True, "power is empty; type a number such as 0.5"),
@@ -182,6 +188,9 @@ def test_read_leniently_a_value_without_sense_is_its_default_and_told_by_its_lab
 
 def test_a_file_of_settings_is_an_object(tmp_path):
     file = tmp_path / "oven.json"
+    with pytest.raises(UsageError, match="cannot be read as settings"):
+        read_file(file)
+    file.write_text("[" * 100_000)
     with pytest.raises(UsageError, match="cannot be read as settings"):
         read_file(file)
     file.write_text("[]")
