@@ -18,6 +18,7 @@ from imagereward_ext.cli.scorer_options import load_chosen_scorer
 from imagereward_ext.cli.stopping import reporting_stops, uninterrupted
 from imagereward_ext.errors import ImageRewardError, MetadataError
 from imagereward_ext.images import open_image
+from imagereward_ext.memory import is_out_of_memory
 from imagereward_ext.metadata import records
 from imagereward_ext.metadata.records import ImageRecord
 from imagereward_ext.metadata.score_mark import ScoreMark
@@ -234,7 +235,7 @@ def _scores(scorer: Scorer, ready: Sequence[_Ready]) -> list[float | str]:
         return []
     try:
         values = scorer.score([item.image for item in ready], [item.outcome.prompt for item in ready])
-    except (ImageRewardError, RuntimeError, ValueError) as error:
+    except (ImageRewardError, RuntimeError, ValueError, MemoryError) as error:
         if len(ready) > 1:
             return [score for item in ready for score in _scores(scorer, [item])]
         return [f"could not be scored ({_reason(error)})"]
@@ -243,7 +244,7 @@ def _scores(scorer: Scorer, ready: Sequence[_Ready]) -> list[float | str]:
 
 def _reason(error: Exception) -> str:
     text = shorten(str(error), 200) or type(error).__name__
-    return f"{text}; try a smaller --batch-size" if "out of memory" in text.lower() else text
+    return f"{text}; try a smaller --batch-size" if is_out_of_memory(error) else text
 
 
 class _UnreadNotes:

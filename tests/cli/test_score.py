@@ -179,6 +179,26 @@ def test_bad_files_are_listed_and_stop_nothing(scoring: Command, tmp_path: Path,
     assert len(scoring("score", tmp_path).out.splitlines()) == 2
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")],
+)
+def test_one_image_too_large_for_the_memory_takes_no_other_with_it(error: Exception) -> None:
+    class Scorer:
+        def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+            if any(image.width > 100 for image in images):
+                raise error
+            return [1.0 for _ in images]
+
+    ready = [
+        cli_scoring._Ready(picture().resize((width, 50)), None, cli_scoring.Outcome(Path("a.png")))
+        for width in (50, 200, 50)
+    ]
+    scores = cli_scoring._scores(Scorer(), ready)
+    assert scores[0] == scores[2] == 1.0
+    assert scores[1].startswith("could not be scored (") and "; try a smaller --batch-size" in scores[1]
+
+
 def test_strange_images_are_scored_like_all_others(scoring: Command, tmp_path: Path) -> None:
     grey = np.linspace(0, 65535, 48 * 40).reshape(40, 48).astype(np.uint16)
     Image.fromarray(grey).save(tmp_path / "sixteen.png")
