@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagereward_ext import storage
 from imagereward_ext.diffusion.model_config import Family
 from imagereward_ext.errors import ImageRewardError, WeightsError
 
@@ -150,11 +151,7 @@ def old_hash(path: Path) -> str:
 @lru_cache(maxsize=64)
 def _digest(path: Path, changed: int, size: int) -> str:
     """Hash a file once as long as it stays as it is."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    return storage.file_digest(path)
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 A gigabyte takes seconds. What a weights file says of itself is not believed: zeroed weights could carry any hash. The
 notes lie in the user's own cache, where no model folder ever is, so whoever can put a file among the weights cannot
-put a note there; and a file put in another's place has another time of change, which no program sets, whatever its
-size and its date say.
+put a note there. A file put in another's place, or written over, is another to the system whatever its size and its
+date say: it has another number, or another time of change, which no program sets. Windows tells no such time, but when
+a file was made: there, one that is written over with as many bytes, and its date put back, is taken for what it was.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ def remembered(files: Sequence[Path], more: Sequence[str], compute: Callable[[],
     key = _key(files, more)
     if key in _known:
         return _known[key]
-    notes = _read()
-    if key not in notes:
-        notes[key] = compute()
+    digest = _read().get(key)
+    if digest is None:
+        digest = compute()
         if _key(files, more) == key:  # nobody wrote to them meanwhile
-            _write(notes)
-    _known[key] = notes[key]
-    return notes[key]
+            _write({**_read(), key: digest})  # read anew: another process may have noted something
+    _known[key] = digest
+    return digest
 
 
 def _key(files: Sequence[Path], more: Sequence[str]) -> str:

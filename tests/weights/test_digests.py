@@ -84,6 +84,17 @@ def test_without_a_place_for_notes_it_is_computed(tmp_path: Path, monkeypatch: p
     assert open_tensors(tmp_path / "m.safetensors").digest(WEIGHTS) == digest(WEIGHTS)
 
 
+def test_what_another_process_notes_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hash_slowly(given):
+        digests._write({**digests._read(), "of another process": "0123456789"})
+        return digest(given)
+
+    save_tensors(tmp_path / "m.safetensors", WEIGHTS)
+    monkeypatch.setattr(tensors, "digest", hash_slowly)
+    open_tensors(tmp_path / "m.safetensors").digest(WEIGHTS)
+    assert list(digests._read().values()) == ["0123456789", digest(WEIGHTS)]
+
+
 def test_old_notes_give_way_to_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "_MOST_NOTES", 2)
     for count in range(4):
