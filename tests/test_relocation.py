@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,22 @@ def test_on_another_disk_a_file_keeps_times_and_mode(image: Path, away: Path) ->
 
 
 @pytest.mark.usefixtures("another_disk")
+@pytest.mark.parametrize(
+    ("relocate", "says"),
+    [
+        (relocation.move, "moved to {} (No space left on device); it is where it was"),
+        (relocation.copy, "copied to {} (No space left on device)"),
+    ],
+    ids=["move", "copy"],
+)
 @pytest.mark.parametrize("full_for", ["0.png", "0.txt"])
 def test_a_disk_full_for_one_of_two_leaves_both_where_they_were(
-    image: Path, away: Path, monkeypatch: pytest.MonkeyPatch, full_for: str
+    image: Path,
+    away: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full_for: str,
+    relocate: Callable[[Path, Path], Path],
+    says: str,
 ) -> None:
     copyfile = relocation.shutil.copyfile
 
@@ -131,10 +145,8 @@ def test_a_disk_full_for_one_of_two_leaves_both_where_they_were(
 
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(ImageError) as caught:
-        relocation.move(image, away)
-    assert str(caught.value) == (
-        f"{image}: could not be moved to {away} (No space left on device); it is where it was"
-    )
+        relocate(image, away)
+    assert str(caught.value) == f"{image}: could not be {says.format(away)}"
     assert names(image.parent) == ["0.png", "0.txt"]
     assert names(away) == []
 

@@ -15,6 +15,7 @@ from tests.fuzzing import without_a_part
 
 Graph = dict[str, Any]
 
+# Written down here a second time: taken from the code, a link lost there would be missed here too.
 LINKS = (
     "text",
     "text_g",

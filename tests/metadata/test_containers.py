@@ -67,10 +67,10 @@ def test_a_text_comes_back_and_the_pixels_stay(saved: Callable[..., Path], forma
     path = saved(format)
     before = pixels(path)
     write_infotext(path, text)
-    assert read_texts(path).infotext.text == text
+    assert read_texts(path).infotext == FoundText(text)
     assert pixels(path) == before
     write_infotext(path, "short")
-    assert read_texts(path).infotext.text == "short"
+    assert read_texts(path).infotext == FoundText("short")
     assert pixels(path) == before
 
 
