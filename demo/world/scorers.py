@@ -18,7 +18,6 @@ from demo.world.fitting import Schedule
 from demo.world.rankings import Plan
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe
-from imagereward_ext.reward_training.task import Progress
 from imagereward_ext.scorers.image_reward import Architecture
 
 
@@ -152,7 +151,7 @@ def train(training: Training, work: Path, models: Path, parts: DiffusionParts) -
         run=work / f"{training.name}-run",
         cpu=True,
         report=lambda line: print(f"[{training.name}] {line}", flush=True),
-        watch=lambda progress: _tell(training.name, progress),
+        listener=lambda event: _tell(training.name, event),
     )
     print(f"[{training.name}] validation accuracy {trained.best.validation_accuracy:.3f}", flush=True)
     _halve(models / training.name)
@@ -169,13 +168,11 @@ def _tidy_notes(folder: Path, towers: Path) -> dict[str, Any]:
     return notes
 
 
-def _tell(name: str, progress: Progress) -> None:
-    if progress.step % 100 == 0:
-        accuracy = progress.latest.validation_accuracy
-        line = (
-            f"{progress.step}/{progress.steps} loss {progress.loss:.3f}, validation accuracy {accuracy:.3f}"
-        )
-        print(f"[{name}] {line}", flush=True)
+def _tell(name: str, event: dict[str, Any]) -> None:
+    if event["kind"] == "check":
+        print(f"[{name}] {event['step']}: validation accuracy {event['validation_accuracy']:.3f}", flush=True)
+    elif event["kind"] == "update" and event["step"] % 100 == 0:
+        print(f"[{name}] {event['step']}/{event['of']} loss {event['loss']:.3f}", flush=True)
 
 
 def _halve(folder: Path) -> None:

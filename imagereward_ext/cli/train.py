@@ -93,20 +93,15 @@ def _resume(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
 
 @contextmanager
 def _at_work(record: RunRecord, cpu: bool, share_device: bool) -> Iterator[None]:
-    """Keep this run and its device from every other training, and write how it goes.
-
-    Of several processes each claims its device, and the first one the run.
-    """
+    """Keep this run and its device from every other training, and write how it goes."""
     from imagereward_ext.diffusion.requirements import require_training_packages
-    from imagereward_ext.jobs.claim import run_and_device
+    from imagereward_ext.jobs.claim import training_claimed
     from imagereward_ext.training.processes import Processes
 
     require_training_packages()
     processes = Processes(cpu)
-    own_device = processes.device.type == "cuda" or processes.index_here == 0
-    device = str(processes.device) if own_device and not share_device else None
     told = endings_told(record) if processes.main else nullcontext()
-    with run_and_device(record.folder if processes.main else None, device), told:
+    with training_claimed(record.folder, processes, share_device), told:
         yield
 
 

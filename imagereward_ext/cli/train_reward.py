@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imagereward_ext.cli.exit_codes import ALL_GOOD, STOPPED
 from imagereward_ext.cli.messages import say
@@ -14,16 +14,14 @@ from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import Setting, schema
 from imagereward_ext.settings.flags import add_flags, given_flags, spelled
 
-if TYPE_CHECKING:
-    from imagereward_ext.reward_training.task import Progress
-
 HELP = "train a scorer on ranked images"
 DESCRIPTION = """\
 Train a scorer on images that people ranked.
 
 RANKINGS is a ranking JSON ("prompt", "generations", "ranking"), a folder of ImageRewardDB, or a CSV (or a folder
 with one) of image,prompt,rank; rank 1 is the best. The result is a model folder that every command can name.
-Stopped or killed, the same command goes on where it was. Several GPUs or machines: accelerate launch -m
+Stopped or killed, the same command goes on where it was. While another training uses the device, this one does not
+begin. Several GPUs or machines: accelerate launch -m
 imagereward_ext train-reward ...
 
 To adapt ImageReward to your taste with 50 to 100 ranked images:
@@ -81,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--label", help="the key of its score inside image files (default: the model's name)")
     add("--run", type=Path, metavar="FOLDER", help="state and log (default: the output with -training)")
     add_weights_options(parser)
+    add("--share-device", action="store_true", help="train although another training uses the device")
     add("--cpu", action="store_true", help="train on the CPU although there is an accelerator")
     group = parser.add_argument_group("settings of the recipe")
     add_flags(group, _settings().values(), _default_text, fill_in=False)
@@ -88,10 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; return 0 when a model was written, 130 when it was stopped."""
+    from imagereward_ext.jobs.claim import training_claimed
     from imagereward_ext.reward_training.recipes import make_recipe
     from imagereward_ext.reward_training.reward_model import Where
     from imagereward_ext.reward_training.starts import Start, make_model
-    from imagereward_ext.reward_training.train import Data, read_sets, train_reward
+    from imagereward_ext.reward_training.train import Data, read_sets, run_folder_of, train_reward
+    from imagereward_ext.training.processes import Processes
 
     recipe = make_recipe(arguments.recipe, given_flags(arguments, _settings().values()))
     if not 0 < arguments.validation_share < 1:
@@ -110,17 +111,19 @@ def run(arguments: argparse.Namespace) -> int:
     tell = say if _is_first_process() else _hush
     where = Where(arguments.weights_dir, not arguments.no_download, tell)
     sets = read_sets(data, recipe.seed, tell)
-    model = train_reward(
-        sets,
-        lambda sets: make_model(recipe, start, sets, where),
-        recipe,
-        output,
-        label=arguments.label,
-        run=arguments.run,
-        cpu=arguments.cpu,
-        report=tell,
-        watch=_Bar(),
-    )
+    folder = arguments.run or run_folder_of(output)
+    with training_claimed(folder, Processes(arguments.cpu), arguments.share_device):
+        model = train_reward(
+            sets,
+            lambda sets: make_model(recipe, start, sets, where),
+            recipe,
+            output,
+            label=arguments.label,
+            run=folder,
+            cpu=arguments.cpu,
+            report=tell,
+            listener=RankingLog(),
+        )
     if model.folder is None:
         return STOPPED
     best = model.best
@@ -131,32 +134,37 @@ def run(arguments: argparse.Namespace) -> int:
     return ALL_GOOD
 
 
-class _Bar:
-    """A progress bar with the loss and the held-out accuracy, and a line for each measurement."""
+class RankingLog:
+    """Prints what happens; a progress bar on terminals, lines elsewhere."""
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._told_step = -1
+        self._held_out = ""
 
-    def __call__(self, progress: Progress) -> None:
-        """Show where the training is."""
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+        if event["kind"] == "update":
+            self._advance(event)
+        elif event["kind"] == "check":
+            loss = event["training_loss"]
+            learned = f"loss {loss:.4f}, " if loss is not None else ""
+            accuracy = f"{100 * event['validation_accuracy']:.2f} %"
+            self._held_out = f", held out {accuracy}"
+            say(
+                f"update {event['step']:,}: {learned}held out: loss {event['validation_loss']:.4f}, "
+                f"accuracy {accuracy}"
+            )
+        elif event["kind"] == "note":
+            say(event["text"])
+
+    def _advance(self, event: dict[str, Any]) -> None:
         from tqdm import tqdm
 
         if self._bar is None:
-            self._bar = tqdm(total=progress.steps, initial=progress.step - 1, unit="update", disable=None)
-        latest = progress.latest
-        self._bar.set_postfix_str(
-            f"loss {progress.loss:.4f}, held out {100 * latest.validation_accuracy:.2f} %", refresh=False
-        )
+            self._bar = tqdm(total=event["of"], initial=event["step"] - 1, unit="update", disable=None)
+        self._bar.set_postfix_str(f"loss {event['loss']:.4f}{self._held_out}", refresh=False)
         self._bar.update()
-        if latest.step == progress.step and latest.step != self._told_step:
-            self._told_step = latest.step
-            learned = f"loss {latest.training_loss:.4f}, " if latest.training_loss is not None else ""
-            say(
-                f"update {latest.step:,} of {progress.steps:,}: {learned}held out: "
-                f"loss {latest.validation_loss:.4f}, accuracy {100 * latest.validation_accuracy:.2f} %"
-            )
-        if progress.step == progress.steps:
+        if event["step"] == event["of"]:
             self._bar.close()
 
 

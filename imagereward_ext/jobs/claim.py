@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagereward_ext.jobs.order import JobError
 from imagereward_ext.jobs.process import device_lock
 from imagereward_ext.training.lock import Lock, holder
 from imagereward_ext.training.record import RunRecord
+
+if TYPE_CHECKING:  # it loads torch, and claims come first
+    from imagereward_ext.training.processes import Processes
 
 
 class ClaimError(JobError):
@@ -31,6 +35,18 @@ def claimed(path: Path, name: str, refusal: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def training_claimed(folder: Path, processes: Processes, share_device: bool) -> Iterator[None]:
+    """Keep a run and its device from every other training.
+
+    Of several processes each claims its device, and the first one the run.
+    """
+    own_device = processes.device.type == "cuda" or processes.index_here == 0
+    device = str(processes.device) if own_device and not share_device else None
+    with run_and_device(folder if processes.main else None, device):
+        yield
 
 
 @contextmanager

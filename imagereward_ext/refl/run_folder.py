@@ -39,7 +39,6 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.events_file = path / "events.jsonl"
-        self.stop_file = path / "stop"
         self.samples = path / "samples"
         self.states = States(path / "states")
 

@@ -125,7 +125,7 @@ class LoraTraining(Task):
         """Train to the end, and write the LoRA."""
         if self.processes.main:
             self.record.write(State.TRAINING)
-        with StopRequest(self.folder.stop_file) as stop:  # whoever asks late lets the LoRA be written, too
+        with StopRequest(self.record.stop) as stop:  # whoever asks late lets the LoRA be written, too
             return self._finish(self.engine.run(stop))
 
     def learning_rate(self, step: int) -> float:
@@ -169,7 +169,7 @@ class LoraTraining(Task):
         images = torch.stack(self.processes.collect(draw(session, share, self.micro_batch)))
         check = self._measured(step, images) if main else None
         if self.processes.any(check is not None and not check.finite):
-            raise TrainingError(_no_number(step))
+            raise TrainingError(_no_number(step, self.divergence_advice))
         reason = None
         if check is not None:
             reason = self.guard.add(check)
@@ -226,13 +226,10 @@ def _refuse_existing(config: TrainingConfig, processes: Processes) -> None:
         RunFolder.create(config)
 
 
-def _no_number(step: int) -> str:
+def _no_number(step: int, advice: str) -> str:
     if step == 0:
         return (
             "the images of the untrained model have no finite score: choose precision fp32, or another VAE "
             "(some give no image in fp16)"
         )
-    return (
-        f"the images after update {step} have no finite score; the state before it is kept. "
-        "Lower the learning rate"
-    )
+    return f"the images after update {step} have no finite score; the state before it is kept. {advice}"

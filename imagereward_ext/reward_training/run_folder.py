@@ -18,6 +18,7 @@ import torch
 from imagereward_ext.reward_training.recipes import RewardTrainingError
 from imagereward_ext.storage import write_text
 from imagereward_ext.training.event_log import EventLog
+from imagereward_ext.training.record import StopFile
 from imagereward_ext.training.states import DamagedStateError, SavedState, States, whole
 from imagereward_ext.weights.pickles import read_all
 
@@ -40,12 +41,12 @@ class RewardRunFolder:
         self.path = path
         self.identity_file = path / "run.json"
         self.events_file = path / "events.jsonl"
-        self.stop_file = path / "stop"
+        self.stop = StopFile(path / "stop")
         self.states = States(path / "states")
 
     def claim(self, identity: Mapping[str, Any]) -> None:
         """Start here, or make sure that what lies here is the same run."""
-        self.stop_file.unlink(missing_ok=True)  # of an earlier start
+        self.stop.forget()
         found = self._read_identity()
         if found is None:
             self.path.mkdir(parents=True, exist_ok=True)

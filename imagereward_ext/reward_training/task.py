@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -28,27 +28,13 @@ from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.reward_training.run_folder import Measurement, RewardRunFolder
 from imagereward_ext.training.engine import Engine, Figures, Optimise, Task, Terms
-from imagereward_ext.training.event_log import EventLog
+from imagereward_ext.training.event_log import EventLog, Listener
 from imagereward_ext.training.learner import Learner
 from imagereward_ext.training.processes import Processes
 
 _VALIDATED_AT_ONCE = 64
 _AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """The weights that learn stay in single precision."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training is, told after every update."""
-
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    latest: Measurement
-
-
-Watch = Callable[[Progress], None]
 
 
 class RankingTask(Task):
@@ -65,7 +51,7 @@ class RankingTask(Task):
         validation: Sequence[RankedPrompt],
         folder: RewardRunFolder,
         processes: Processes,
-        watch: Watch | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self.model, self.recipe, self.processes = model, recipe, processes
         self.training, self.validation = training, Batch.of(comparisons_of(validation))
@@ -76,9 +62,8 @@ class RankingTask(Task):
         self.latest: Measurement | None = None
         self._losses: list[float] = []  # since the last measurement
         self._epoch: tuple[int, list[list[Comparison]]] = (-1, [])
-        self._watch = watch or (lambda progress: None)
         model.move(processes.device)
-        log = EventLog(folder.events_file, main=processes.main)
+        log = EventLog(folder.events_file, listener, processes.main)
         self.engine = Engine(self, _learner(model, recipe, processes), processes, folder.states, log)
 
     # ------------------------------------------------------------------------------------------ one update
@@ -187,12 +172,6 @@ class RankingTask(Task):
         self.processes.wait()
         self.engine.learner.load_weights(self.engine.states.read(self.best.step).parameters)
         return self.best
-
-    def after_update(self, step: int, figures: Figures) -> None:
-        """Tell whoever watches."""
-        if self.processes.main and self.latest is not None:
-            rate = self.learning_rate(step - 1)
-            self._watch(Progress(step, self.updates, figures["loss"], rate, self.latest))
 
 
 def _learner(model: RewardModel, recipe: Recipe, processes: Processes) -> Learner:

@@ -23,8 +23,9 @@ from imagereward_ext.reward_training.export import standard_of, write_model
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel, Standard
 from imagereward_ext.reward_training.run_folder import Measurement, RewardRunFolder
-from imagereward_ext.reward_training.task import RankingTask, Watch
+from imagereward_ext.reward_training.task import RankingTask
 from imagereward_ext.training.engine import Ending
+from imagereward_ext.training.event_log import Listener
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.stopping import StopRequest
 from imagereward_ext.weights.labels import check_label, check_name, label_of
@@ -80,7 +81,7 @@ def train_reward(
     run: Path | None = None,
     cpu: bool = False,
     report: Say | None = None,
-    watch: Watch | None = None,
+    listener: Listener | None = None,
 ) -> TrainedModel:
     """Train a scorer into the model folder `output`; called again after a stop or a kill, it goes on.
 
@@ -91,8 +92,8 @@ def train_reward(
     label = label_of(check_name(output.name)) if label is None else check_label(label)
     processes = Processes(cpu)  # decides which device and which process this is, before anybody asks
     model = make_model(sets)
-    folder = RewardRunFolder(run or output.with_name(f"{output.name}-training"))
-    task = RankingTask(model, recipe, sets.training, sets.validation, folder, processes, watch)
+    folder = RewardRunFolder(run or run_folder_of(output))
+    task = RankingTask(model, recipe, sets.training, sets.validation, folder, processes, listener)
     if processes.main:
         folder.claim(_identity(model, recipe, sets))
         folder.adopt_earlier_layout(list(model.learning()))
@@ -103,7 +104,7 @@ def train_reward(
         f"{len(sets.validation):,} with {count_pairs(sets.validation):,} held out; {task.updates:,} updates"
     )
     task.engine.restore()
-    with StopRequest(folder.stop_file) as stop:
+    with StopRequest(folder.stop) as stop:
         ending = task.engine.run(stop)
     assert task.best is not None
     if ending.kind != "finished":
@@ -126,6 +127,11 @@ def train_reward(
             "The start was never improved upon: the model is what it was. Try more rankings or another learning rate."
         )
     return TrainedModel(ending, task.updates, best, output)
+
+
+def run_folder_of(output: Path) -> Path:
+    """Return the folder for the state and the log of a training that names none: beside its model."""
+    return output.with_name(f"{output.name}-training")
 
 
 def _standard(

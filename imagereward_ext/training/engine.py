@@ -74,6 +74,7 @@ class Task(ABC):
     save_every: int
     samples = "images"
     memory_advice = "lower the resolution, turn gradient checkpointing on, or choose a smaller memory preset"
+    divergence_advice = "Lower the learning rate, or train in fp32 or bf16"
 
     @abstractmethod
     def update(self, step: int, optimise: Optimise) -> Figures:
@@ -103,9 +104,9 @@ class Task(ABC):
     def restore(self, progress: Mapping[str, Any]) -> None:
         """Take that back. What is missing or of another kind raises before anything is taken."""
 
-    @abstractmethod
     def after_update(self, step: int, figures: Figures) -> None:
         """Do what else follows an update, its check and its state."""
+        return
 
 
 class Engine:
@@ -153,12 +154,15 @@ class Engine:
             if self._steps_taken == 0:  # what learns is as the last update left it
                 self.save()
             raise TrainingError(
-                f"stopped at update {self.step + 1}: {error}; the state before it is kept. Lower the learning rate"
+                f"stopped at update {self.step + 1}: {error}; the state before it is kept. "
+                f"{self.task.divergence_advice}"
             ) from error
         self.step += 1
         seconds = round(time.perf_counter() - started, 3)
         memory = round(peak_memory(str(self.processes.device)), 3)
-        self.log.tell("update", self.step, **figures, lr=rate, seconds=seconds, memory=memory)
+        self.log.tell(
+            "update", self.step, of=self.task.updates, **figures, lr=rate, seconds=seconds, memory=memory
+        )
         return figures
 
     def optimise(self, loss: Loss, batch: int) -> Figures:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
+
+from imagereward_ext.training.record import StopFile
 
 
 class StopRequest:
     """Within the block, SIGINT and SIGTERM let the running update finish. A second Ctrl-C ends at once."""
 
-    def __init__(self, stop_file: Path) -> None:
-        self._file = stop_file
+    def __init__(self, stop: StopFile) -> None:
+        self._stop = stop
         self._signalled = False
         self._previous: dict[int, Any] = {}
 
@@ -32,7 +33,7 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         """Tell whether somebody asked."""
-        return self._signalled or self._file.exists()
+        return self._signalled or self._stop.asked()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signalled and number == signal.SIGINT:

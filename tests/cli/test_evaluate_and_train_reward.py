@@ -1,10 +1,12 @@
 """The two commands from rankings to a model and its report, as a person types them."""
 
 import json
+import tempfile
 
 import pytest
 
 from imagereward_ext.cli import main
+from imagereward_ext.jobs.claim import run_and_device
 from tests.preferences import make_preferences
 from tests.tiny import TINY, make_tiny_scorer_folder, picture, write_vocabulary
 from tests.tiny_clip import make_aesthetic_folder
@@ -14,6 +16,7 @@ from tests.tiny_clip import make_aesthetic_folder
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEREWARD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the locks of devices lie there
     make_tiny_scorer_folder(tmp_path / "home" / "tiny-reward", name="tiny-reward")
     return tmp_path
 
@@ -67,6 +70,21 @@ def test_adapting_a_scorer_by_its_name(home, capsys):
         "Mine",
         0.7,
     )
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"), [("run", "m-training is at work already"), ("cpu", "uses this device")]
+)
+def test_two_trainings_never_share_a_run_or_unasked_a_device(home, capsys, claims, message):
+    rankings, quick = small(home)
+    arguments = ["train-reward", rankings, "--output", home / "m", "--init", "tiny-reward", *quick]
+    folder, device = (home / "m-training", None) if claims == "run" else (None, "cpu")
+    with run_and_device(folder, device):
+        assert run(*arguments) != 0
+        assert message in capsys.readouterr().err
+        assert not (home / "m").exists()
+        shared = run(*arguments, "--share-device")
+    assert (shared == 0) is (claims == "cpu")
 
 
 @pytest.mark.parametrize(

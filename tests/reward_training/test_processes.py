@@ -37,6 +37,7 @@ def train(folder, name, processes, *options):
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "IMAGEREWARD_HOME": str(folder),
+        "TMPDIR": str(folder),
     }
     arguments = ["--output", str(folder / name), "--cpu", "--no-dropout", "--no-download", *options]
     done = subprocess.run(

@@ -169,12 +169,12 @@ def test_a_killed_run_goes_on_to_the_same_model(world, tmp_path):
     between = next(step for step in range(steps // 2, steps) if step not in saved)
     for last in (1, between, steps - 1):
 
-        def cut(progress, last=last):
-            if progress.step == last:
+        def cut(event, last=last):
+            if (event["kind"], event["step"]) == ("update", last):
                 raise PowerCutError
 
         with pytest.raises(PowerCutError):
-            world.train(tmp_path / f"cut-{last}", watch=cut)
+            world.train(tmp_path / f"cut-{last}", listener=cut)
         resumed = world.train(tmp_path / f"cut-{last}")
         assert largest_difference(weights(whole.folder), weights(resumed.folder)) == 0
         assert (resumed.ending, resumed.best) == (whole.ending, whole.best)
@@ -185,20 +185,21 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(world, tmp_path):
     whole = world.train(tmp_path / "whole")
     handler = signal.getsignal(signal.SIGINT)
 
-    def press_ctrl_c(progress):
-        if progress.step == 2:
+    def press_ctrl_c(event):
+        if (event["kind"], event["step"]) == ("update", 2):
             os.kill(os.getpid(), signal.SIGINT)
 
     messages = []
-    stopped = world.train(tmp_path / "model", watch=press_ctrl_c, report=messages.append)
+    stopped = world.train(tmp_path / "model", listener=press_ctrl_c, report=messages.append)
     assert signal.getsignal(signal.SIGINT) is handler
     assert stopped.folder is None
     assert not (tmp_path / "model").exists()
     assert stopped.ending.step < whole.updates
     assert any("goes on from there" in message for message in messages)
-    steps = []
-    resumed = world.train(tmp_path / "model", watch=lambda progress: steps.append(progress.step))
-    assert steps[0] == stopped.ending.step + 1
+    events = []
+    resumed = world.train(tmp_path / "model", listener=events.append)
+    updates = [(event["step"], event["of"]) for event in events if event["kind"] == "update"]
+    assert updates[0] == (stopped.ending.step + 1, whole.updates)
     assert largest_difference(weights(whole.folder), weights(resumed.folder)) == 0
 
 
@@ -229,11 +230,11 @@ def test_a_run_of_version_0_1_goes_on(world, tmp_path, last):
     """Stopped right behind its best measurement, and between two of them."""
     whole = world.train(tmp_path / "whole")
 
-    def stop(progress):
-        if progress.step == last:
+    def stop(event):
+        if (event["kind"], event["step"]) == ("update", last):
             (tmp_path / "m-training" / "stop").touch()
 
-    stopped = world.train(tmp_path / "m", watch=stop)
+    stopped = world.train(tmp_path / "m", listener=stop)
     assert stopped.ending.step == last
     as_version_0_1_wrote(tmp_path / "m-training", world.learner(world.recipe()))
     resumed = world.train(tmp_path / "m")
@@ -256,12 +257,12 @@ def test_a_damaged_state_of_version_0_1_says_what_to_do(world, tmp_path):
 def test_a_damaged_newest_state_does_not_stop_a_resume(world, tmp_path):
     whole = world.train(tmp_path / "whole")
 
-    def cut(progress):
-        if progress.step == whole.updates - 1:
+    def cut(event):
+        if (event["kind"], event["step"]) == ("update", whole.updates - 1):
             raise PowerCutError
 
     with pytest.raises(PowerCutError):
-        world.train(tmp_path / "m", watch=cut)
+        world.train(tmp_path / "m", listener=cut)
     states = States(tmp_path / "m-training" / "states")
     newest = states.path(states.steps()[-1]) / "learner.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -279,10 +280,10 @@ def test_running_out_of_memory_once_changes_nothing(world, tmp_path, monkeypatch
         return rewards(self, cases)
 
     monkeypatch.setattr(ImageRewardModel, "rewards", short_of_memory)
-    short = world.train(tmp_path / "short", recipe)
+    told = []
+    short = world.train(tmp_path / "short", recipe, listener=told.append)
     assert short.best.validation_loss == pytest.approx(whole.best.validation_loss, abs=2e-5)
-    log = Journal(tmp_path / "short-training" / "events.jsonl").read()
-    assert "8 pairs at a time" in next(event["text"] for event in log if event["kind"] == "note")
+    assert "8 pairs at a time" in next(event["text"] for event in told if event["kind"] == "note")
 
 
 def test_half_precision_is_refused_where_nothing_computes_in_it(world, tmp_path):
@@ -291,11 +292,11 @@ def test_half_precision_is_refused_where_nothing_computes_in_it(world, tmp_path)
 
 
 def test_a_folder_with_another_run_is_not_continued(world, tmp_path):
-    def cut(progress):
+    def cut(event):
         raise PowerCutError
 
     with pytest.raises(PowerCutError):
-        world.train(tmp_path / "m", watch=cut)
+        world.train(tmp_path / "m", listener=cut)
     with pytest.raises(
         RewardTrainingError, match=r"another run: its learning_rate is 0\.001, now it is 0\.002"
     ):

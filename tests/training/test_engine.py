@@ -14,6 +14,7 @@ from imagereward_ext.training.event_log import EventLog
 from imagereward_ext.training.learner import Learner, adamw
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.randomness import stream
+from imagereward_ext.training.record import StopFile
 from imagereward_ext.training.states import RunError, SavedState, States
 from imagereward_ext.training.stopping import StopRequest
 
@@ -66,9 +67,6 @@ class Line(Task):
     def restore(self, progress):
         self.checks = [float(check) for check in progress["checks"]]
 
-    def after_update(self, step, figures):
-        pass
-
 
 def make(folder, listener=None, **settings):
     folder.mkdir(exist_ok=True)
@@ -79,7 +77,7 @@ def make(folder, listener=None, **settings):
 
 
 def run(engine):
-    return engine.run(StopRequest(engine.states.folder.parent / "stop"))
+    return engine.run(StopRequest(StopFile(engine.states.folder.parent / "stop")))
 
 
 def trained(folder, **settings):
@@ -126,7 +124,7 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path, cut, two_steps):
     assert torch.equal(second.task.weights, whole)
     assert second.task.checks[0] == 0, "the checks so far are known again"
     updates = [event for event in second.log.journal.read() if event["kind"] == "update"]
-    assert [event["step"] for event in updates] == [1, 2, 3, 4, 5, 6]
+    assert [(event["step"], event["of"]) for event in updates] == [(step, 6) for step in range(1, 7)]
     assert updates[2]["lr"] == pytest.approx(0.1 / 3)
 
 
@@ -157,7 +155,8 @@ def test_a_loss_that_is_no_number_keeps_the_state_before_it(tmp_path):
         engine.task, "factor", math.nan if step == 2 else 1
     )
     with pytest.raises(
-        TrainingError, match=r"stopped at update 3: the loss is not finite.*Lower the learning rate"
+        TrainingError,
+        match=r"stopped at update 3: the loss is not finite.*Lower the learning rate, or train in fp32 or bf16",
     ):
         run(engine)
     assert engine.states.steps() == [0, 2]
