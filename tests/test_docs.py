@@ -123,6 +123,38 @@ def test_the_readme_calls_what_a_scorer_has() -> None:
     assert [name for name in called if not callable(getattr(Scorer, name, None))] == []
 
 
+def links(page: Path) -> list[str]:
+    """Return what a page links to inside the repository: a path, an anchor, or both."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    return [target for target in targets if "://" not in target]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_of_the_docs_can_be_reached_from_the_readme() -> None:
+    reached = [ROOT / "README.md"]
+    for page in reached:  # grows while it is walked over
+        linked = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
+        reached += [path for path in sorted(linked) if path.suffix == ".md" and path not in reached]
+    assert set(PAGES) - set(reached) == set()
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the examples are written for bash")
 def test_the_api_examples_are_whole_and_made_for_the_demo() -> None:
     page = (ROOT / "docs" / "hosts.md").read_text(encoding="utf-8")
