@@ -126,7 +126,7 @@ def load_session(
     parts.use_low_memory_layers()
     lora.inject(parts, config.lora_shape(), derived_seed(config.seed, "lora"))
     scorers = load_scorers(config.scorers, load)
-    judges = load_scorers(config.judge, load) if config.judge and processes.main else []
+    judge = WeightedScorer(config.judge, load(config.judge), 1) if config.judge and processes.main else None
     if fitted.checkpointing or config.gradient_checkpointing:
         parts.checkpoint_gradients()
         checkpoint_layers(scorer_networks(scorers))
@@ -136,7 +136,7 @@ def load_session(
     captions = [text for _, text in captioned_images(Path(config.images))] if config.images else prompts
     checked = evenly(prompts, config.check_images)
     encodings = Encodings(parts, prompts, trained=config.text_encoder)
-    rated = [*scorers, *judges]
+    rated = [*scorers, *([judge] if judge else [])]
     # The judge is the main process's alone, but all make the images.
     measure = kept is None and processes.any(any(entry.scorer.calibration is None for entry in rated))
     asked = evenly(prompts, max(calibration.CALIBRATION_IMAGES, processes.count)) if measure else []
@@ -159,7 +159,7 @@ def load_session(
         config=config,
         parts=parts,
         reward=mixed_reward(scorers, scales),
-        judge=mixed_reward(judges, scales) if judges else None,
+        judge=Reward(judge.scorer, scales[judge.name]) if judge else None,
         learner=learner,
         encodings=encodings,
         captions=captions,

@@ -155,7 +155,8 @@ class LoraTraining(Task):
 
     def best_step(self) -> int | None:
         """Return the step of the best check."""
-        return self.guard.best.step if self.guard.best else None
+        best = self.guard.best
+        return best.step if best else None
 
     def checks_after(self, step: int) -> bool:
         """Check every so many updates."""

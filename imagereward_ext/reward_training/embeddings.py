@@ -34,15 +34,17 @@ class EmbeddingCache:
         precision = str(tower.dtype).removeprefix("torch.")
         self._folder = folder / f"{tower.digest}-{precision}"
         self._known: dict[str, Tensor] = {}
+        self._read: set[Path] = set()
 
     def read(self) -> None:
-        """Read all that was kept."""
-        for path in sorted(self._folder.glob("*.safetensors")):
+        """Read what was kept, by whatever process, since the last look."""
+        for path in sorted({*self._folder.glob("*.safetensors")} - self._read):
             try:
                 file = open_tensors(path)
-            except BrokenWeightsError:
-                path.unlink()  # it only ever holds what can be computed again
+            except BrokenWeightsError:  # it only ever holds what can be computed again
+                path.unlink(missing_ok=True)  # another process has seen it, too
                 continue
+            self._read.add(path)
             keys = json.loads(file.metadata["keys"])
             self._known.update(zip(keys, file["embeddings"].unbind(), strict=True))
 
@@ -54,10 +56,12 @@ class EmbeddingCache:
         """Keep these, in a file of their own."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._known.update(zip(keys, embeddings.unbind(), strict=True))
-        with replacing(self._folder / f"{uuid.uuid4().hex}.safetensors") as part:
+        path = self._folder / f"{uuid.uuid4().hex}.safetensors"
+        with replacing(path) as part:
             save_file(
                 {"embeddings": embeddings.contiguous()}, part, metadata={"keys": json.dumps(list(keys))}
             )
+        self._read.add(path)
 
     def __getitem__(self, key: str) -> Tensor:
         return self._known[key]

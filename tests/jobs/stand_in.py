@@ -29,7 +29,7 @@ def engine(order):
         (folder / "config.json").write_text(json.dumps({"config": dict(order.config)}))
     order.record.write(State.TRAINING)
     step = max((int(path.name[5:]) for path in (folder / "states").glob("step-*")), default=0)
-    with StopRequest(folder / "stop") as stop:
+    with StopRequest(order.record.stop) as stop:
         while step < order.config["updates"] and not stop:
             time.sleep(order.config.get("seconds", 0.05))
             while held(order, step) and not stop:

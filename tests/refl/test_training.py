@@ -24,7 +24,7 @@ from imagereward_ext.training.journal import Journal
 from imagereward_ext.training.learner import Learner
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.states import SavedState, States
-from tests.refl.world import load_taste, make_checkpoint, silent, tiny_config
+from tests.refl.world import Taste, load_taste, make_checkpoint, silent, tiny_config
 
 
 def weights(outcome) -> dict[str, torch.Tensor]:
@@ -80,6 +80,19 @@ def gradients(folder, **changes) -> float:
 
 def test_lora_gets_gradients_and_nothing_else_does(tmp_path):
     assert gradients(tmp_path) > 0
+
+
+def test_the_judge_is_one_scorer_whatever_it_is_called(tmp_path):
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        return Taste(name, (0, 1, 0))
+
+    config = tiny_config(tmp_path, judge="mine, new:2")
+    session = load_session(config, read_inputs(config), Processes(cpu=True), load, print)
+    assert asked == ["red", "mine, new:2"]
+    assert session.judge.scorer.name == "mine, new:2"
 
 
 def test_a_detached_decode_is_noticed(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from imagereward_ext.reward_training.starts import Start, make_model
 from imagereward_ext.reward_training.train import train_reward
 from imagereward_ext.scorers.clip_tower import ClipTower
 from imagereward_ext.scorers.loading import load_scorer
-from imagereward_ext.weights.tensors import open_tensors
+from imagereward_ext.weights.tensors import BrokenWeightsError, open_tensors
 from tests.tiny import make_tiny_scorer_folder
 from tests.tiny_clip import make_clip_folder
 
@@ -66,6 +66,33 @@ def test_each_image_and_prompt_goes_through_the_towers_once(world, tmp_path, cli
     assert counted == {"images": len(images), "prompts": len(texts)}
     train(world, tmp_path, "again", tower=str(clip))
     assert counted == {"images": len(images), "prompts": len(texts)}, "a second run takes them from disk"
+
+
+def test_each_file_of_embeddings_is_read_once_in_a_start(world, tmp_path, clip, monkeypatch):
+    learner(world, tmp_path, tower=str(clip))
+    opened = []
+
+    def counted_open(path):
+        opened.append(path)
+        return open_tensors(path)
+
+    monkeypatch.setattr("imagereward_ext.reward_training.embeddings.open_tensors", counted_open)
+    learner(world, tmp_path, tower=str(clip))
+    assert len(opened) == len(set(opened)) == 2
+
+
+def test_a_broken_file_of_embeddings_may_be_removed_by_two_processes(world, tmp_path, clip, monkeypatch):
+    learner(world, tmp_path, tower=str(clip))
+    for path in (tmp_path / "home" / "cache" / "embeddings").rglob("*.safetensors"):
+        path.write_bytes(b"")
+
+    def removed_meanwhile(path):
+        path.unlink()
+        raise BrokenWeightsError(path, "it is empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("imagereward_ext.reward_training.embeddings.open_tensors", removed_meanwhile)
+        learner(world, tmp_path, tower=str(clip))
 
 
 def test_an_interrupted_embedding_goes_on_and_moved_images_are_known(
