@@ -43,7 +43,11 @@ def open_page(page, webui):
     page.goto(webui.url)
     page.wait_for_selector("#txt2img_generate", state="visible")
     page.wait_for_function("document.querySelector('#txt2img_prompt textarea') !== null")
-    page.wait_for_timeout(1500)  # hosts fill in their defaults after the page is there
+    page.wait_for_function("typeof opts === 'object' && Object.keys(opts).length > 0")
+    if webui.process is None:
+        page.wait_for_timeout(
+            1500
+        )  # others than the demo's fill in more of their defaults after the settings
 
 
 def generate(page, count=2, prompt="a red fox", steps=2, tab="txt2img"):
@@ -484,8 +488,9 @@ def test_reload_ui_keeps_the_scorer_and_registers_once(page, webui):
     webui.txt2img(alwayson_scripts=ON)
     assert webui.get("/imagereward/v1/models")["loaded"] is not None
     open_tab(page, "Settings")
+    said = len(webui.process.log) if webui.process else 0
     page.locator("#settings_restart_gradio").click()
-    wait_for_the_api(webui)
+    wait_for_the_api(webui, said)
     open_page(page, webui)
     titles = [(script["name"], script["is_img2img"]) for script in webui.get("/sdapi/v1/script-info")]
     for tab in (False, True):
@@ -494,10 +499,17 @@ def test_reload_ui_keeps_the_scorer_and_registers_once(page, webui):
     assert webui.txt2img(alwayson_scripts=ON).info["infotexts"][0].count("ImageReward: ") == 1
 
 
-def wait_for_the_api(webui):
-    """Wait until the host, which takes its server down and up again, answers as a whole."""
-    time.sleep(5)
+def wait_for_the_api(webui, said):
+    """Wait until the host, which takes its server down and up again, answers as a whole.
+
+    The demo's host says when, after so much of its log; another one has begun to go down after some seconds.
+    """
     deadline = time.monotonic() + 180
+    if webui.process is None:
+        time.sleep(5)
+    else:
+        while "Startup time" not in webui.process.log[said:] and time.monotonic() < deadline:
+            time.sleep(0.1)
     while time.monotonic() < deadline:
         try:
             webui.get("/sdapi/v1/script-info")
