@@ -1,4 +1,4 @@
-"""What a training shows as its preview is what the WebUI makes with the LoRA."""
+"""In a WebUI that trains: what its tab begins with; and its preview is what the WebUI makes with the LoRA."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ SETTINGS = {
 def largest_difference(one: Image.Image, other: Image.Image) -> int:
     extrema = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema()
     return max(high for _, high in extrema)
+
+
+def test_the_tab_begins_with_what_stands_in_ui_config(training_webui: RunningHost) -> None:
+    if training_webui.process is None:
+        pytest.skip("needs a host whose ui-config.json is ours")
+    components = Client(training_webui.url).get("/config")["components"]
+    (file,) = (c["props"] for c in components if c["props"].get("elem_id") == "imagereward-refl-prompt_file")
+    assert file["value"] == "mine.txt"
 
 
 @pytest.mark.skipif(CHECKPOINT != form.LOADED, reason="the host draws with another checkpoint")
