@@ -23,9 +23,10 @@ from demo.world.fitting import Schedule, fit
 from demo.world.judge import View, look, verdict
 from demo.world.rankings import PAINTED, soften
 from imagereward_ext.rankings import read_rankings
-from imagereward_ext.reward_training.export import Standard, write_model
+from imagereward_ext.reward_training.export import write_model
 from imagereward_ext.reward_training.image_reward import model_from_nothing
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe
+from imagereward_ext.scorers.calibration import STANDARD
 from imagereward_ext.scorers.image_reward import Architecture
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.scorers.wordpiece import WordPieceTokenizer
@@ -100,7 +101,7 @@ class Student:
     def write(self, folder: Path) -> Path:
         """Write the towers as a model folder that `train-reward` can start from."""
         notes = {"pretrained": "image-text matching"}
-        return write_model(self.learner, folder, "Pretrained", Standard(0.0, 1.0), notes)
+        return write_model(self.learner, folder, "Pretrained", STANDARD, notes)
 
 
 def pretrain(folder: Path, architecture: Architecture, vocabulary: Path, schedule: Schedule) -> Path:

@@ -13,6 +13,7 @@ from imagereward_ext.cli.scorer_options import add_weights_options
 from imagereward_ext.errors import UsageError
 from imagereward_ext.settings import Setting, schema
 from imagereward_ext.settings.flags import add_flags, given_flags, spelled
+from imagereward_ext.weights.spec import ScorerSpec
 
 HELP = "train a scorer on ranked images"
 DESCRIPTION = """\
@@ -89,7 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Train; return 0 when a model was written, 130 when it was stopped."""
     from imagereward_ext.jobs.claim import training_claimed
     from imagereward_ext.reward_training.recipes import make_recipe
-    from imagereward_ext.reward_training.reward_model import Where
     from imagereward_ext.reward_training.starts import Start, make_model
     from imagereward_ext.reward_training.train import Data, read_sets, run_folder_of, train_reward
     from imagereward_ext.training.processes import Processes
@@ -109,13 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     start = Start(arguments.init, arguments.architecture, arguments.vocabulary, arguments.tower)
     tell = say if _is_first_process() else _hush
-    where = Where(arguments.weights_dir, not arguments.no_download, tell)
+    weights = ScorerSpec(folder=arguments.weights_dir, download=not arguments.no_download)
     sets = read_sets(data, recipe.seed, tell)
     folder = arguments.run or run_folder_of(output)
     with training_claimed(folder, Processes(arguments.cpu), arguments.share_device):
         model = train_reward(
             sets,
-            lambda sets: make_model(recipe, start, sets, where),
+            lambda sets: make_model(recipe, start, sets, weights, tell),
             recipe,
             output,
             label=arguments.label,

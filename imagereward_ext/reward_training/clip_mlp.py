@@ -17,13 +17,17 @@ from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.embeddings import EmbeddingCache, embed_images, embed_prompts
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, RewardTrainingError
-from imagereward_ext.reward_training.reward_model import RewardModel, Standard, Where
+from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.reward_training.train import RankingSets
+from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.scorers.clip_mlp import ClipMlp, ClipMlpHead
 from imagereward_ext.scorers.clip_tower import ClipArchitecture, ClipTower, load_tower
+from imagereward_ext.scorers.loading import build_scorer, find_source
 from imagereward_ext.weights import catalogue, locate
 from imagereward_ext.weights.model_folder import ModelConfig
+from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import save_tensors
+from imagereward_ext.wording import Say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +50,9 @@ class ClipMlpModel(RewardModel):
         tower: TowerFiles,
         origin: str,
         *,
-        start_standard: Standard | None = None,
+        start_calibration: Calibration | None = None,
     ) -> None:
-        self.start_standard = start_standard
+        self.start_calibration = start_calibration
         self._head = head.requires_grad_(True)
         self._image_rows = {path: row for row, path in enumerate(images)}
         self._prompt_rows = {prompt: row for row, prompt in enumerate(prompts)}
@@ -112,7 +116,8 @@ def make_model(
     init: str | None,
     tower_name: str | None,
     sets: RankingSets,
-    where: Where | None = None,
+    weights: ScorerSpec,
+    report: Say | None = None,
     cache: Path | None = None,
 ) -> ClipMlpModel:
     """Embed everything once, then start from a new head or from that of a clip-mlp model."""
@@ -122,21 +127,20 @@ def make_model(
         )
     if init is not None and tower_name is not None:
         raise RewardTrainingError(f"{init} brings its own CLIP tower; leave the tower {tower_name!r} out")
-    where = where or Where()
     chosen = Compute(str(PartialState().device), "fp32").for_scoring()
     with torch.inference_mode(False), torch.no_grad():
         if init is not None:
-            tower, files, head, start, standard = _from_model(init, chosen, where)
+            tower, files, head, start, calibration = _from_model(weights.another(init), chosen, report)
         else:
-            standard = None
-            tower, files = _from_catalogue(tower_name or "CLIP", chosen, where)
+            calibration = None
+            tower, files = _from_catalogue(weights.another(tower_name or "CLIP"), chosen, report)
             head, start = _new_head(tower.architecture.shared_width, recipe.seed), f"seed {recipe.seed}"
-    store = EmbeddingCache(cache or locate.places(where.folder)[0] / "cache" / "embeddings", tower)
+    store = EmbeddingCache(cache or locate.places(weights.folder)[0] / "cache" / "embeddings", tower)
     cases = [p for prompts in (sets.training, sets.validation, sets.reference) for p in prompts]
     images = embed_images(tower, _distinct_images(cases), store)
     prompts = embed_prompts(tower, list(dict.fromkeys(p.prompt for p in cases)), store)
     return ClipMlpModel(
-        head, images, prompts, files, f"tower {tower.digest}, {start}", start_standard=standard
+        head, images, prompts, files, f"tower {tower.digest}, {start}", start_calibration=calibration
     )
 
 
@@ -150,8 +154,8 @@ def _new_head(shared_width: int, seed: int) -> ClipMlpHead:
         return ClipMlpHead(shared_width)
 
 
-def _from_catalogue(name: str, chosen: Placement, where: Where) -> tuple[ClipTower, TowerFiles]:
-    source = where.source(name)
+def _from_catalogue(spec: ScorerSpec, chosen: Placement, report: Say | None) -> tuple[ClipTower, TowerFiles]:
+    source, name = find_source(spec, report), spec.name
     if source.architecture != "clip":
         raise RewardTrainingError(f"{name} has no CLIP towers to stand on: it is {source.architecture}")
     architecture = ClipArchitecture.from_settings(source.settings)
@@ -164,16 +168,16 @@ def _from_catalogue(name: str, chosen: Placement, where: Where) -> tuple[ClipTow
 
 
 def _from_model(
-    name: str, chosen: Placement, where: Where
-) -> tuple[ClipTower, TowerFiles, ClipMlpHead, str, Standard]:
-    source = where.source(name)
+    spec: ScorerSpec, chosen: Placement, report: Say | None
+) -> tuple[ClipTower, TowerFiles, ClipMlpHead, str, Calibration]:
+    source, name = find_source(spec, report), spec.name
     if source.architecture != "clip-mlp":
         raise RewardTrainingError(
             f"the recipe clip-mlp starts from a clip-mlp model; {name} is {source.architecture}"
         )
-    scorer = where.scorer(name, str(chosen.device))
+    scorer = build_scorer(source, chosen)
     assert isinstance(scorer, ClipMlp)
     settings = {key: value for key, value in source.settings.items() if key != "head_widths"}
     files = TowerFiles({**settings, "tower_digest": scorer.tower.digest}, dict(source.companions))
-    standard = Standard(source.mean, source.std)
-    return scorer.tower, files, scorer.head, f"{name} ({scorer.digest})", standard
+    calibration = Calibration(source.mean, source.std)
+    return scorer.tower, files, scorer.head, f"{name} ({scorer.digest})", calibration

@@ -14,18 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagereward_ext.compute import Compute
 from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.image_store import ImageStore
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
-from imagereward_ext.reward_training.reward_model import RewardModel, Standard, Where
+from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.scorers.blip import CATALOGUE_NAME, load_towers
+from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.scorers.image_reward import Architecture, ImageReward, Network, published_tensors
+from imagereward_ext.scorers.loading import find_source, load_scorer
 from imagereward_ext.scorers.preprocessing import Preprocessing
 from imagereward_ext.scorers.wordpiece import WordPieceTokenizer
 from imagereward_ext.settings import read_file
 from imagereward_ext.weights import catalogue
 from imagereward_ext.weights.model_folder import ModelConfig
+from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import save_tensors
+from imagereward_ext.wording import Say
 
 _TEXT_DROPOUT = 0.1
 """BERT's own rate, with which BLIP and ImageReward were trained."""
@@ -42,9 +47,9 @@ class ImageRewardModel(RewardModel):
         origin: str,
         recipe: ImageRewardRecipe,
         *,
-        start_standard: Standard | None = None,
+        start_calibration: Calibration | None = None,
     ) -> None:
-        self.start_standard = start_standard
+        self.start_calibration = start_calibration
         self._network = network
         self._architecture = architecture
         self._vocabulary = vocabulary
@@ -115,33 +120,35 @@ def frozen_parameters(network: Network, share: float) -> list[nn.Parameter]:
     return frozen
 
 
-def model_from_scorer(name: str, recipe: ImageRewardRecipe, where: Where | None = None) -> ImageRewardModel:
+def model_from_scorer(
+    start: ScorerSpec, recipe: ImageRewardRecipe, report: Say | None = None
+) -> ImageRewardModel:
     """Go on from ImageReward v1.0 or from a model folder."""
-    where = where or Where()
-    source = where.source(name)
+    source = find_source(start, report)
     if source.architecture != recipe.architecture:
         raise RewardTrainingError(
-            f"the recipe {recipe.name} starts from an {recipe.architecture} model; {name} is {source.architecture}"
+            f"the recipe {recipe.name} starts from an {recipe.architecture} model; {start.name} is {source.architecture}"
         )
-    scorer = where.scorer(name)
+    scorer = load_scorer(start, compute=Compute("cpu", "fp32"), report=report)
     assert isinstance(scorer, ImageReward)
     return ImageRewardModel(
         scorer.network,
         scorer.architecture,
         source.companion("vocabulary"),
-        f"{name} ({scorer.digest})",
+        f"{start.name} ({scorer.digest})",
         recipe,
-        start_standard=Standard(source.mean, source.std),
+        start_calibration=Calibration(source.mean, source.std),
     )
 
 
-def model_from_blip(recipe: ImageRewardRecipe, where: Where | None = None) -> ImageRewardModel:
+def model_from_blip(
+    recipe: ImageRewardRecipe, weights: ScorerSpec, report: Say | None = None
+) -> ImageRewardModel:
     """Start as the published model did: BLIP's towers, a new head."""
-    where = where or Where()
     architecture = Architecture()
     network = new_network(architecture, recipe.seed)
-    digest = load_towers(network, where.source(CATALOGUE_NAME))
-    vocabulary = where.file(catalogue.BERT_VOCABULARY)
+    digest = load_towers(network, find_source(weights.another(CATALOGUE_NAME), report))
+    vocabulary = weights.obtain(catalogue.BERT_VOCABULARY, report)
     return ImageRewardModel(network, architecture, vocabulary, f"BLIP ({digest}), seed {recipe.seed}", recipe)
 
 

@@ -146,7 +146,7 @@ class RankingTask(Task):
         if self.best is None:
             return True
         # A start that was never trained is no result, however lucky it was.
-        untrained = self.best.step == 0 and self.model.start_standard is None
+        untrained = self.best.step == 0 and self.model.start_calibration is None
         return untrained or measured.validation_loss < self.best.validation_loss
 
     # ---------------------------------------------------------------------------------------------- records

@@ -19,11 +19,12 @@ from imagereward_ext.rankings import (
     verified,
 )
 from imagereward_ext.reward_training.comparisons import Case
-from imagereward_ext.reward_training.export import standard_of, write_model
+from imagereward_ext.reward_training.export import calibration_of, write_model
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
-from imagereward_ext.reward_training.reward_model import RewardModel, Standard
+from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.reward_training.run_folder import Measurement, RewardRunFolder
 from imagereward_ext.reward_training.task import RankingTask
+from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.training.engine import Ending
 from imagereward_ext.training.event_log import Listener
 from imagereward_ext.training.processes import Processes
@@ -112,14 +113,14 @@ def train_reward(
         return TrainedModel(ending, task.updates, task.best, None)
     best = task.restore_best()
     unchanged = best.step == 0
-    standard, measured_on = _standard(task, sets.reference, unchanged, say)
+    calibration = _calibration(task, sets.reference, unchanged, say)
     if processes.main:
         notes = {
             **_notes(model, recipe, sets, best),
             "updates": task.updates,
-            "standardised_on_images": measured_on,
+            "standardised_on_images": calibration.images,
         }
-        write_model(model, output, label, standard, notes)
+        write_model(model, output, label, calibration, notes)
         folder.finish()
     processes.wait()
     if unchanged:
@@ -134,22 +135,22 @@ def run_folder_of(output: Path) -> Path:
     return output.with_name(f"{output.name}-training")
 
 
-def _standard(
+def _calibration(
     task: RankingTask, reference: Sequence[RankedPrompt], unchanged: bool, say: Say
-) -> tuple[Standard, int]:
-    """Standardise the model, and count on how many images; 0 when it keeps the scale of what it started from."""
-    start, cases = task.model.start_standard, _cases(reference)
+) -> Calibration:
+    """Standardise the model, or let it keep the scale of what it started from."""
+    start, cases = task.model.start_calibration, _cases(reference)
     if start is not None and unchanged:
-        return start, 0
+        return start
     if len(cases) < _ENOUGH_FOR_A_STANDARD:
         few = (
             f"{len(cases)} images are too few to set mean 0 and spread 1 (it takes {_ENOUGH_FOR_A_STANDARD})"
         )
         if start is not None:
             say(f"{few}: the model keeps the scale of its start.")
-            return start, 0
+            return start
         say(f"{few}: a limit for this model means little. Name more with a reference set.")
-    return standard_of(task.raw_rewards(cases)), len(cases)
+    return calibration_of(task.raw_rewards(cases))
 
 
 def read_sets(data: Data, seed: int = 0, report: Say | None = None) -> RankingSets:

@@ -33,6 +33,6 @@ class ScorerSpec:
         """Name another scorer, with its files in the same places."""
         return replace(self, name=name)
 
-    def obtain(self, file: RemoteFile, report: Say) -> Path:
+    def obtain(self, file: RemoteFile, report: Say | None) -> Path:
         """Find (or bring) a single published file."""
         return obtain(file, self.folder, download=self.download, report=report)

@@ -8,11 +8,11 @@ import torch
 
 from imagereward_ext.reward_training import clip_mlp
 from imagereward_ext.reward_training.recipes import RewardTrainingError, make_recipe
-from imagereward_ext.reward_training.reward_model import Where
 from imagereward_ext.reward_training.starts import Start, make_model
 from imagereward_ext.reward_training.train import train_reward
 from imagereward_ext.scorers.clip_tower import ClipTower
 from imagereward_ext.scorers.loading import load_scorer
+from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import BrokenWeightsError, open_tensors
 from tests.tiny import make_tiny_scorer_folder
 from tests.tiny_clip import make_clip_folder
@@ -45,7 +45,9 @@ def counted(monkeypatch):
 
 
 def learner(world, tmp_path, sets=None, recipe=RECIPE, **start):
-    return make_model(recipe, Start(**start), sets or world.sets, Where(tmp_path / "home", False))
+    return make_model(
+        recipe, Start(**start), sets or world.sets, ScorerSpec(folder=tmp_path / "home", download=False)
+    )
 
 
 def train(world, tmp_path, name, sets=None, recipe=RECIPE, **start):

@@ -10,9 +10,9 @@ import pytest
 
 from imagereward_ext.reward_training import image_reward
 from imagereward_ext.reward_training.recipes import make_recipe
-from imagereward_ext.reward_training.reward_model import Where
 from imagereward_ext.reward_training.starts import Start, make_model
 from imagereward_ext.reward_training.train import Data, read_sets, train_reward
+from imagereward_ext.weights.spec import ScorerSpec
 from tests.preferences import make_preferences
 from tests.tiny import TINY, write_vocabulary
 
@@ -58,7 +58,7 @@ def test_the_imagereward_recipe_reaches_90_percent(tmp_path):
     assert recipe.frozen_share == 0.7
     model = train_reward(
         read(tmp_path / "b", 200, seed=1),
-        lambda sets: image_reward.model_from_scorer(str(pretrained.folder), recipe),
+        lambda sets: image_reward.model_from_scorer(ScorerSpec(str(pretrained.folder)), recipe),
         recipe,
         tmp_path / "model",
         cpu=True,
@@ -76,7 +76,7 @@ def test_the_clip_mlp_recipe_reaches_90_percent(tmp_path):
     recipe = make_recipe("clip-mlp", {"learning_rate": 1e-3, "pairs_per_step": 64})
     model = train_reward(
         read(tmp_path, 300),
-        lambda sets: make_model(recipe, Start(tower=str(clip)), sets, Where(tmp_path)),
+        lambda sets: make_model(recipe, Start(tower=str(clip)), sets, ScorerSpec(folder=tmp_path)),
         recipe,
         tmp_path / "model",
         cpu=True,
@@ -98,7 +98,7 @@ def test_shuffled_ranks_teach_nothing(tmp_path, recipe_name):
         recipe = make_recipe("clip-mlp", {"learning_rate": 1e-3, "epochs": 10})
         accuracy = train_reward(
             sets,
-            lambda sets: make_model(recipe, Start(tower=str(clip)), sets, Where(tmp_path)),
+            lambda sets: make_model(recipe, Start(tower=str(clip)), sets, ScorerSpec(folder=tmp_path)),
             recipe,
             tmp_path / "model",
             cpu=True,

@@ -21,12 +21,14 @@ from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTra
 from imagereward_ext.reward_training.run_folder import RewardRunFolder
 from imagereward_ext.reward_training.task import RankingTask
 from imagereward_ext.reward_training.train import Data, read_sets, train_reward
+from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.scorers.image_reward import Architecture, Network
 from imagereward_ext.scorers.loading import load_scorer
 from imagereward_ext.training.journal import Journal
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.states import States
 from imagereward_ext.weights.model_folder import read_config
+from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.weights.tensors import open_tensors
 from tests.preferences import make_preferences
 from tests.reward_training.conftest import ARCHITECTURE
@@ -96,7 +98,7 @@ def test_gradient_reaches_what_is_not_frozen_and_nothing_else(world):
 def test_frozen_weights_do_not_move_and_the_others_do(world, tmp_path):
     start = make_tiny_scorer_folder(tmp_path / "start", architecture=ARCHITECTURE)
     recipe = world.recipe(frozen_share=0.5, dropout=False, pairs_per_step=1000)  # all of them
-    learner = image_reward.model_from_scorer(str(start), recipe)
+    learner = image_reward.model_from_scorer(ScorerSpec(str(start)), recipe)
     before = {name: p.detach().clone() for name, p in learner.network().named_parameters()}
     task_of(world, learner, recipe, tmp_path).engine.update()
     for name, parameter in learner.network().named_parameters():
@@ -341,7 +343,7 @@ def test_a_training_that_only_harms_leaves_the_start(world, tmp_path):
     messages = []
     model = train_reward(
         world.sets,
-        lambda sets: image_reward.model_from_scorer(str(start), recipe),
+        lambda sets: image_reward.model_from_scorer(ScorerSpec(str(start)), recipe),
         recipe,
         tmp_path / "m",
         cpu=True,
@@ -408,11 +410,11 @@ def test_an_older_model_stays_where_the_new_one_cannot_take_its_name(tmp_path, m
 
 
 def test_a_model_that_gives_one_reward_to_all_is_not_standardised():
-    from imagereward_ext.reward_training.export import standard_of
+    from imagereward_ext.reward_training.export import calibration_of
 
     with pytest.raises(RewardTrainingError, match="same reward"):
-        standard_of([0.5, 0.5, 0.5])
-    assert standard_of([1.0, 3.0]) == (2.0, 1.0)
+        calibration_of([0.5, 0.5, 0.5])
+    assert calibration_of([1.0, 3.0]) == Calibration(2.0, 1.0, 2)
 
 
 # -- data --------------------------------------------------------------------------------------------------------
@@ -460,7 +462,7 @@ def test_few_images_set_no_scale(world, tmp_path, images):
     sets = dataclasses.replace(world.sets, reference=single[:images])
     learners = {
         "new": lambda _: world.learner(recipe),
-        "own": lambda _: image_reward.model_from_scorer(str(start), recipe),
+        "own": lambda _: image_reward.model_from_scorer(ScorerSpec(str(start)), recipe),
     }
     for name, make in learners.items():
         told = []
@@ -484,7 +486,7 @@ def test_the_start_must_fit_the_recipe(tmp_path, world):
 
     clip = make_clip_folder(tmp_path / "clip")
     with pytest.raises(RewardTrainingError, match="starts from an image-reward model"):
-        image_reward.model_from_scorer(str(clip), ImageRewardRecipe())
+        image_reward.model_from_scorer(ScorerSpec(str(clip)), ImageRewardRecipe())
 
 
 def test_images_come_from_the_store_once_and_in_the_order_asked_for(tmp_path):
