@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from imagereward_ext.bombs import is_bomb, refuse_bombs
 from imagereward_ext.errors import ImageError
 from imagereward_ext.storage import is_pipe_or_device
 
@@ -43,7 +44,7 @@ def open_image(path: Path | str) -> Image.Image:
     path = Path(path)
     try:
         _refuse_pipes(path)
-        with opened(path) as file:
+        with path.open("rb") as content, opened(content) as file:
             refuse_giants(file.size)
             file.load()
             image = file.copy()  # without the file, which closes here
@@ -55,8 +56,9 @@ def open_image(path: Path | str) -> Image.Image:
     return as_seen(image)
 
 
-def opened(file: Path | BinaryIO) -> Image.Image:
+def opened(file: BinaryIO) -> Image.Image:
     """Open an image of one of the FORMATS, without decoding it."""
+    refuse_bombs(file)
     Image.init()  # or Pillow knows no more than five formats until one of the others is asked for
     return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
 
@@ -178,12 +180,22 @@ def _one_line(error: Exception) -> str:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
+        if is_bomb(_exif_of(image)):
+            return image
         if image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT:
             return image
         return ImageOps.exif_transpose(image)
     # The picture is there; a block of metadata that cannot be read does not take it away.
     except Exception:
         return image
+
+
+def _exif_of(image: Image.Image) -> bytes:
+    """Return the block that Pillow would read."""
+    if "exif" in image.info:
+        return bytes(image.info["exif"])
+    # What ImageMagick writes into a PNG: three lines, then the block in hexadecimal digits.
+    return bytes.fromhex("".join(image.info.get("Raw profile type exif", "").split("\n")[3:]))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

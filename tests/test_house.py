@@ -16,7 +16,7 @@ from tests.house import PACKAGE, ROOT, room_of
 
 # A room may import the rooms listed for it, and nothing else of ours.
 _FILES = {
-    *("errors", "wording", "storage", "images", "relocation", "metadata", "selection", "rankings"),
+    *("errors", "bombs", "wording", "storage", "images", "relocation", "metadata", "selection", "rankings"),
     *("settings", "memory"),
 }
 _MODELS = _FILES | {"compute", "scorers", "weights", "residency"}
@@ -24,6 +24,7 @@ _TRAINED = _MODELS | {"diffusion"}
 _USE_CASES = _TRAINED | {"training", "refl", "reward_training", "evaluation"}
 ALLOWED = {
     "errors": set(),
+    "bombs": {"errors"},
     "wording": set(),
     "settings": {"errors"},
     "storage": set(),

@@ -1,4 +1,4 @@
-"""PNG, JPEG and WebP files: in every layout that is about, broken at any place, and with sizes that lie."""
+"""PNG, JPEG, WebP, TIFF and GIF files: in every layout that is about, broken at any place, and with sizes that lie."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import io
 import random
 import struct
 import tempfile
+import time
+import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageSequence
 
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.images import open_image
 from imagereward_ext.metadata import exif, records
 from imagereward_ext.metadata.score_mark import ScoreMark
 from tests.fuzzing import texts, without_a_part
+from tests.fuzzing.work import memory_of
 
 MARK = ScoreMark("ImageReward", 0.25, "1a2b3c4d5e")
 MOST_BYTES_TO_DECODE = 10**6
+MOST_SECONDS = 5.0
+UNDEFINED, RATIONAL = 7, 5
 
 
 def png_chunk(kind: bytes, content: bytes) -> bytes:
@@ -63,6 +70,63 @@ def picture(format: str, mode: str = "RGB", lossless: bool = False, frames: int 
     return file.getvalue()
 
 
+def gif_with(*extensions: bytes) -> bytes:
+    """Make a GIF with these extensions before its picture."""
+    data = picture("GIF", "P")
+    header = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    return data[:header] + b"".join(extensions) + data[header:]
+
+
+def gif_comment(text: bytes, piece: int = 255) -> bytes:
+    """Make a comment in pieces of so many bytes."""
+    pieces = (text[start : start + piece] for start in range(0, len(text), piece))
+    return b"!\xfe" + b"".join(bytes([len(part)]) + part for part in pieces) + b"\0"
+
+
+def tiff_of(entries: Sequence[tuple[int, int, int, int]], behind: bytes = b"", order: str = "<") -> bytes:
+    """Make a TIFF directory of (tag, type, count, value or its place); `behind` begins at `tiff_end(entries)`."""
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIH", 42, 8, len(entries))
+    return head + b"".join(struct.pack(order + "HHII", *entry) for entry in entries) + b"\0" * 4 + behind
+
+
+def tiff_end(entries: Sequence[object]) -> int:
+    """Say where the directory ends."""
+    return 14 + 12 * len(entries)
+
+
+def exif_of_one_value(tags: int, length: int, kind: int = UNDEFINED, unit: int = 1) -> bytes:
+    """Make an EXIF block of many tags with the same bytes."""
+    entries = [(0x0100 + tag, kind, length // unit, tiff_end(range(tags))) for tag in range(tags)]
+    return tiff_of(entries, b"\1" * length)
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "TIFF": lambda: exif_of_one_value(600, 50_000),
+    "PNG": lambda: png_with(png_chunk(b"eXIf", exif_of_one_value(600, 50_000))),
+    "ImageMagick's PNG": lambda: png_with(
+        png_chunk(b"tEXt", b"Raw profile type exif\0\n\n\n" + exif_of_one_value(600, 50_000).hex().encode())
+    ),
+    "WebP": lambda: webp_with(webp_chunk(b"EXIF", exif_of_one_value(600, 50_000))),
+    "JPEG": lambda: jpeg_without_density(jpeg_segment(0xE1, exif.PREFIX + exif_of_one_value(600, 50_000))),
+    "JPEG in pieces": lambda: jpeg_without_density(
+        *(
+            jpeg_segment(0xE1, exif.PREFIX + exif_of_one_value(300, 100_000)[start : start + 30_000])
+            for start in range(0, 103_614, 30_000)
+        )
+    ),
+    "index of a JPEG": lambda: jpeg_with(
+        jpeg_segment(0xE2, b"MPF\0" + exif_of_one_value(20, 60_000, RATIONAL, 8))
+    ),
+}
+"""Files of some ten thousand bytes of which Pillow makes more than `MOST_REMEMBERED` allows."""
+
+
+def jpeg_without_density(*segments: bytes) -> bytes:
+    """Make a JPEG of which Pillow seeks the density in its EXIF, as soon as it is opened."""
+    data = picture("JPEG")
+    return data[:2] + b"".join(segments) + data[20:]
+
+
 GROWING: dict[str, Callable[[int], bytes]] = {
     "texts of one keyword": lambda n: png_with(png_chunk(b"tEXt", b"parameters\0x") * n),
     "other chunks": lambda n: png_with(png_chunk(b"prIV", b"") * n),
@@ -88,7 +152,7 @@ def cases(seed: int) -> Iterator[bytes]:
     several = texts.cases(seed)
     while True:
         text = next(several).encode("utf-8", "replace").decode()
-        data = chance.choice((_png, _jpeg, _webp))(chance, text)
+        data = chance.choice((*(_png, _jpeg, _webp) * 3, _tiff, _gif, _bomb))(chance, text)
         yield _broken(chance, data) if chance.random() < 0.6 else data
 
 
@@ -140,12 +204,34 @@ def _webp(chance: random.Random, text: str) -> bytes:
     return picture("WEBP", chance.choice(["RGB", "RGBA"]), chance.random() < 0.5, chance.choice([1, 3]))
 
 
+def _tiff(chance: random.Random, text: str) -> bytes:
+    return chance.choice((picture("TIFF", chance.choice(["RGB", "L", "P"])), _exif(chance, text)))
+
+
+def _gif(chance: random.Random, text: str) -> bytes:
+    extensions = [
+        lambda: gif_comment(text.encode(), chance.choice([1, 255])),
+        lambda: gif_comment(b"x" * 2**17, chance.choice([1, 255])),
+        lambda: b"!\xff\x0bNETSCAPE2.0\x03\1\0\0\0",
+        lambda: b"junk",
+    ]
+    return gif_with(*(make() for make in chance.choices(extensions, k=chance.randint(0, 3))))
+
+
+def _bomb(chance: random.Random, text: str) -> bytes:
+    return BOMBS[chance.choice(list(BOMBS))]()
+
+
 def _exif(chance: random.Random, text: str) -> bytes:
     kind = chance.random()
     if kind < 0.1:
         return b""
     if kind < 0.2:
         return chance.randbytes(40)
+    if kind < 0.3:
+        return exif_of_one_value(
+            chance.choice([2, 600]), chance.choice([50, 50_000]), chance.choice([2, 5, 7])
+        )
     value = chance.choice([
         b"UNICODE\0" + text.encode("utf-16-be"), b"UNICODE\0" + text.encode("utf-16-le"),
         b"UNICODE\0" + text.encode("utf-16"), b"UNICODE\0" + ("\ufeff" + text).encode("utf-16-be"),
@@ -180,9 +266,27 @@ def check(case: bytes) -> str | None:
         path = Path(folder) / "image.png"
         path.write_bytes(case)
         try:
-            return _broken_promise(path, case)
+            return _too_dear(path) or _broken_promise(path, case)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
+
+
+def _too_dear(path: Path) -> str | None:
+    """Open a picture; say when that took more than its size lets one expect."""
+    with suppress(ImageRewardError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of broken EXIF
+        started = time.process_time()
+        most = most_remembered(path.stat().st_size)
+        if (taken := memory_of(lambda: open_image(path))) > most:
+            return f"opening takes {taken:,} bytes of memory; {most:,} would be much"
+        if (seconds := time.process_time() - started) > MOST_SECONDS:
+            return f"opening takes {seconds:.1f} s"
+    return None
+
+
+def most_remembered(size: int) -> int:
+    """Return how much memory the opening of a file may take, its pixels aside."""
+    return 20 * size + 2**23
 
 
 def _broken_promise(path: Path, before: bytes) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -35,6 +36,16 @@ def lines_run(call: Callable[[], object], at_most: int = sys.maxsize) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+def memory_of(call: Callable[[], object]) -> int:
+    """Return how many bytes Python's objects took at most during a call; pixels are none of them."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 class TooMuchWorkError(BaseException):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from itertools import islice
 
+import PIL
 import pytest
 
+from imagereward_ext import images
 from imagereward_ext.metadata import infotext, png, sources
 from imagereward_ext.metadata.found_text import FoundText
 from tests.fuzzing import Kind, containers, graphs, smallest, texts
@@ -42,6 +44,15 @@ def test_a_writer_that_forgets_to_look_at_its_work_is_found(monkeypatch: pytest.
 def test_a_reader_of_graphs_that_stops_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_LINKS_TO_TEXT", ("text",))
     assert any(graphs.check(case) for case in islice(graphs.cases(1), 500))
+
+
+@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) >= 13, reason="Pillow refuses most of them itself")
+def test_an_opener_that_refuses_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert containers.check(containers.BOMBS["TIFF"]()) is None
+    monkeypatch.setattr(images, "refuse_bombs", lambda file: None)
+    monkeypatch.setattr(images, "is_bomb", lambda block: False)
+    case = next(case for case in containers.cases(14) if containers.check(case))
+    assert "opening takes" in str(containers.check(case))
 
 
 def test_a_writer_that_takes_what_it_cannot_read_for_nothing_is_found(
