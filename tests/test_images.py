@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from imagereward_ext.diffusion.prompts import read_prompts
+from imagereward_ext.diffusion.prompts import PromptError, read_prompts
 from imagereward_ext.errors import ImageError, ImageRewardError, MetadataError
 from imagereward_ext.evaluation import generators
 from imagereward_ext.images import MAX_PIXELS, find_images, open_image
@@ -234,7 +234,7 @@ def test_no_reader_of_lists_waits_for_a_pipe(tmp_path: Path) -> None:
             read(pipe)
     with pytest.raises(OSError, match="a pipe or a device"):
         file_digest(pipe)
-    with pytest.raises(ImageRewardError, match="cannot be read as an image: .*a pipe or a device"):
+    with pytest.raises(ImageRewardError, match="is no file, but a pipe or a device"):
         pixels_of(pipe, 64, 64)
     (tmp_path / "train_1").mkdir()
     os.mkfifo(tmp_path / "train_1" / "train_1.json")
@@ -271,3 +271,5 @@ def test_a_page_description_is_not_handed_to_another_program(
     gradient().save(tmp_path / f"a{suffix}", "EPS")
     assert refusal(tmp_path / f"a{suffix}") == "is not an image, or of a kind that is not read here"
     assert records.read(tmp_path / f"a{suffix}").infotext == ""
+    with pytest.raises(PromptError, match=r"is not an image, or of a kind that is not read here"):
+        pixels_of(tmp_path / f"a{suffix}", 8, 8)

@@ -11,6 +11,8 @@ from PIL import Image
 from imagereward_ext.diffusion.checkpoint import file_digest, old_hash
 from imagereward_ext.diffusion.lora import trained_layers
 from imagereward_ext.diffusion.lora_file import LoraOrigin, write_lora
+from imagereward_ext.errors import ImageError
+from imagereward_ext.images import open_image
 from imagereward_ext.refl.checks import Check
 from imagereward_ext.refl.run_folder import RunFolder
 from imagereward_ext.refl.samples import PREVIEW
@@ -21,10 +23,10 @@ from imagereward_ext.storage import replacing
 def write(session: Session, folder: RunFolder, step: int, checks: Sequence[Check]) -> Path:
     """Write the LoRA into the run folder, and into the user's LoRA folder if there is one."""
     name = lora_name(session.config.name, step)
-    sample = folder.samples_of(step) / PREVIEW
-    preview = Image.open(sample) if sample.exists() else None
     path = folder.path / f"{name}.safetensors"
-    write_lora(path, trained_layers(session.parts), origin(session, name, step, checks), preview)
+    write_lora(
+        path, trained_layers(session.parts), origin(session, name, step, checks), _preview(folder, step)
+    )
     if session.config.lora_dir:
         target = Path(session.config.lora_dir).expanduser()
         target.mkdir(parents=True, exist_ok=True)
@@ -33,6 +35,14 @@ def write(session: Session, folder: RunFolder, step: int, checks: Sequence[Check
                 with replacing(target / f"{name}{suffix}") as part:
                     shutil.copyfile(path.with_suffix(suffix), part)
     return path
+
+
+def _preview(folder: RunFolder, step: int) -> Image.Image | None:
+    """Return a picture of what was learned; that there is none does not cost the LoRA."""
+    try:
+        return open_image(folder.samples_of(step) / PREVIEW)
+    except ImageError:
+        return None
 
 
 def origin(session: Session, name: str, step: int, checks: Sequence[Check]) -> LoraOrigin:

@@ -16,8 +16,9 @@ from torch import Tensor
 from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.prompts import PromptError
-from imagereward_ext.images import SUFFIXES
-from imagereward_ext.storage import refuse_pipe, write_bytes
+from imagereward_ext.errors import ImageError
+from imagereward_ext.images import SUFFIXES, open_image
+from imagereward_ext.storage import write_bytes
 from imagereward_ext.training.states import writing
 
 
@@ -89,11 +90,8 @@ def pixels_of(path: Path, width: int, height: int) -> Tensor:
     import numpy as np
 
     try:
-        refuse_pipe(path)
-        with Image.open(path) as image:
-            fitted = ImageOps.fit(
-                ImageOps.exif_transpose(image).convert("RGB"), (width, height), Image.Resampling.LANCZOS
-            )
-    except OSError as error:
-        raise PromptError(f"{path} cannot be read as an image: {error}") from error
+        image = open_image(path)
+    except ImageError as error:
+        raise PromptError(str(error)) from error
+    fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).float() / 255

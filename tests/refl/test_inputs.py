@@ -7,17 +7,22 @@ import subprocess
 import sys
 
 import pytest
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
 from imagereward_ext.cli import train as command
 from imagereward_ext.errors import ImageRewardError
+from imagereward_ext.refl import export
 from imagereward_ext.refl.config import TrainingConfig, from_mapping
 from imagereward_ext.refl.plan import make_plan
+from imagereward_ext.refl.run_folder import RunFolder
+from imagereward_ext.refl.samples import PREVIEW
 from imagereward_ext.refl.training import resume, train
 from imagereward_ext.settings import FieldError, schema
 from imagereward_ext.settings.flags import flag
 from imagereward_ext.training import states as states_module
 from tests.refl.world import load_taste, silent, tiny_config
+from tests.tiny import picture
 
 
 def test_the_defaults_are_the_papers():
@@ -164,6 +169,19 @@ def test_a_file_where_the_runs_should_be_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ImageRewardError, match="cannot be written"):
         train(tiny_config(tmp_path, output=str(tmp_path / "file")), load_taste, silent)
+
+
+def test_a_preview_that_cannot_be_read_costs_no_lora(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert export._preview(folder, 3) is None
+    preview = folder.samples_of(3) / PREVIEW
+    preview.parent.mkdir(parents=True)
+    preview.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    assert export._preview(folder, 3) is None
+    text = PngInfo()
+    text.add_text("parameters", "a fox")
+    picture().save(preview, "PNG", pnginfo=text)
+    assert export._preview(folder, 3).info["parameters"] == "a fox"
 
 
 def parsed(*words):

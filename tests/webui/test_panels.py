@@ -110,6 +110,14 @@ def test_png_info_says_that_a_text_is_too_long_to_be_read(service):
     assert "Not scored: its text has 200,000 characters" in png_info.score_now(image, service)
 
 
+def test_png_info_opens_the_file_that_gradio_gives_and_nothing_but_images(service, tmp_path):
+    with_text(LINE).save(tmp_path / "a.png")
+    assert "no score yet" in png_info.score_line(str(tmp_path / "a.png"), service)
+    picture().save(tmp_path / "b.png", "EPS")
+    for tell in (png_info.score_line, png_info.score_now):
+        assert "b.png: is not an image, or of a kind" in tell(str(tmp_path / "b.png"), service)
+
+
 def test_png_info_scores_an_image_for_its_own_prompt(service):
     (expected,) = service.score([picture()], ["a red fox"], service.wish())
     told = png_info.score_now(with_text(f"a (red:1.2) fox\n{LINE}"), service)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from imagereward_ext.errors import MetadataError
+from imagereward_ext.errors import ImageError, MetadataError
+from imagereward_ext.images import open_image
 from imagereward_ext.metadata import infotext
 from imagereward_ext.metadata.prompt import plain_prompt
 from imagereward_ext.metadata.score_mark import ScoreMark, find_marks, rounded
@@ -35,21 +35,23 @@ def add_to(elem_id: str, component: Any, service: Service) -> None:
     image = _images.pop()
     line = gr.HTML("", elem_id="imagereward-pnginfo-line")
     button = gr.Button("Score this image", elem_id="imagereward-pnginfo-score", size="sm")
-    image.change(fn=lambda picture: score_line(_opened(picture), service), inputs=[image], outputs=[line])
-    button.click(fn=lambda picture: score_now(_opened(picture), service), inputs=[image], outputs=[line])
+    image.change(fn=lambda picture: score_line(picture, service), inputs=[image], outputs=[line])
+    button.click(fn=lambda picture: score_now(picture, service), inputs=[image], outputs=[line])
 
 
 def _opened(picture: Any) -> Any:
     """Take what the host's component gives: an image, or the file that gradio has put it into."""
-    return Image.open(picture) if isinstance(picture, str) else picture
+    return open_image(picture) if isinstance(picture, str) else picture
 
 
-def score_line(image: Any, service: Service) -> str:
+def score_line(picture: Any, service: Service) -> str:
     """Say what scores an image holds."""
-    if image is None:
+    if picture is None:
         return ""
     try:
-        marks = find_marks(service.host.text_of(image))
+        marks = find_marks(service.host.text_of(_opened(picture)))
+    except ImageError as error:
+        return _shown(f"{error}.")
     except MetadataError as error:
         return _shown(f"The scores in this image cannot be read: {error}.")
     if not marks:
@@ -58,14 +60,16 @@ def score_line(image: Any, service: Service) -> str:
     return "".join(_shown(_sentence(mark, decimals)) for mark in marks)
 
 
-def score_now(image: Any, service: Service) -> str:
+def score_now(picture: Any, service: Service) -> str:
     """Score the image in the tab for its own prompt."""
-    if image is None:
+    if picture is None:
         return _shown("Put an image here first.")
-    text, settings = service.host.text_of(image), service.settings()
+    settings = service.settings()
     try:
+        image = _opened(picture)
+        text = service.host.text_of(image)
         prompt = settings.text or plain_prompt(infotext.parse(text).prompt)
-    except MetadataError as error:
+    except (ImageError, MetadataError) as error:
         return _shown(f"Not scored: {error}.")
     if not prompt:
         return _shown("This image holds no prompt. The Extras tab scores it for one that you type there.")
