@@ -34,6 +34,11 @@ class Compute:
         None, "Batch size", "images at once, which memory hangs on; none is what suits the device", low=1
     )
 
+    @classmethod
+    def of_switch(cls, cpu: bool) -> Compute:
+        """Choose by the one switch that trainings have: the CPU, or what suits the machine."""
+        return cls("cpu" if cpu else "auto")
+
     def on_cpu(self) -> Compute:
         """Leave the graphics card alone."""
         return replace(self, device="cpu", precision="auto")

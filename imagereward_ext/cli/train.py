@@ -118,9 +118,7 @@ def _loader(arguments: argparse.Namespace, cpu: bool) -> Any:
     def load(name: str) -> Scorer:
         from imagereward_ext.scorers import load_scorer
 
-        return load_scorer(
-            chosen_spec(arguments, name), compute=Compute("cpu" if cpu else "auto"), report=say
-        )
+        return load_scorer(chosen_spec(arguments, name), compute=Compute.of_switch(cpu), report=say)
 
     return load
 

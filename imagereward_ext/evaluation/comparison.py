@@ -121,4 +121,4 @@ def load_chosen(name: str, request: ComparisonRequest, say: Say) -> Scorer:
     from imagereward_ext.scorers import load_scorer
 
     spec = ScorerSpec(name, request.scorer_folder, request.download)
-    return load_scorer(spec, compute=Compute("cpu" if request.cpu else "auto"), report=say)
+    return load_scorer(spec, compute=Compute.of_switch(request.cpu), report=say)

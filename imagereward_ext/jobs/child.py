@@ -102,7 +102,7 @@ def _engine(order: Order) -> Any:
     def load(name: str) -> Any:
         return load_scorer(
             ScorerSpec(name, Path(order.scorers) if order.scorers else None, order.download),
-            compute=Compute("cpu" if order.config.get("cpu") else "auto"),
+            compute=Compute.of_switch(bool(order.config.get("cpu"))),
             report=_say,
         )
 

@@ -72,8 +72,12 @@ def measured(
     answer: list[dict[str, Calibration] | ScoringError] = []
     if processes.main:
         try:
-            rewards = {entry.name: calibrate(entry.scorer, images, prompts, at_once) for entry in scorers}
-            answer = [{name: reward.calibration for name, reward in rewards.items()}]
+            answer = [
+                {
+                    entry.name: calibrate(entry.scorer, images, prompts, at_once).calibration
+                    for entry in scorers
+                }
+            ]
         except ScoringError as error:
             answer = [error]  # for all: nobody is to wait for the others in vain
     (found,) = processes.collect(answer)

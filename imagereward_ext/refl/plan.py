@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imagereward_ext.compute import diffusion_type
 from imagereward_ext.diffusion.loading import configuration
 from imagereward_ext.diffusion.lora import target_modules
 from imagereward_ext.diffusion.low_memory_layers import use_low_memory_layers
@@ -99,7 +100,8 @@ def make_plan(
     checkpointing = fitted.checkpointing or config.gradient_checkpointing
     unet, vae = network_work(model, settings.height, settings.width)
     scorers = Scorers.of(config, folder)
-    size = 2 if device.type == "cuda" else 4
+    size = diffusion_type(device, config.precision).itemsize
+    scorer_size = 2 if device.type == "cuda" else 4  # they choose for themselves
     return Plan(
         trained=trained_parameters(config, model),
         updates=config.updates,
@@ -107,7 +109,7 @@ def make_plan(
         fit=Fit(fitted.micro_batch, checkpointing, fitted.resolution, fitted.eight_bit, fitted.why),
         width=settings.width,
         height=settings.height,
-        memory=peak(config, (unet, vae), scorers, fitted.micro_batch, checkpointing, size),
+        memory=peak(config, (unet, vae), scorers, fitted.micro_batch, checkpointing, size, scorer_size),
         free=free,
         seconds=work_per_image(config, unet, vae, scorers, checkpointing) * config.batch / speed(device),
         notes=tuple(notes(config, len(prompts), folder)),
@@ -209,13 +211,15 @@ def peak(
     images: int,
     checkpointing: bool,
     size: int,
+    scorer_size: int,
 ) -> float:
     """Estimate the peak memory in GB: frozen weights, and the activations of one micro-batch."""
     weights = size * sum(work.parameters for work in works) / 2**30
-    weights += (scorers.rewards + scorers.judge) * size / 4
+    weights += (scorers.rewards + scorers.judge) * scorer_size / 4
     branches = 2 if config.guidance > 1 else 1
     unet, vae = works
-    activations = (branches * unet.saved + vae.saved + IMAGE_REWARD_ACTIVATIONS * scorers.share) * size / 2
+    activations = (branches * unet.saved + vae.saved) * size / 2
+    activations += IMAGE_REWARD_ACTIVATIONS * scorers.share * scorer_size / 2
     return RESERVE + weights + images * activations * (RECOMPUTED if checkpointing else 1)
 
 

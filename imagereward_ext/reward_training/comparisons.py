@@ -79,10 +79,3 @@ def steps_of_epoch(
 def chunks(comparisons: Sequence[Comparison], size: int) -> list[list[Comparison]]:
     """Cut into runs of `size`; the last one may be shorter."""
     return [list(comparisons[start : start + size]) for start in range(0, len(comparisons), size)]
-
-
-def share_of_process(comparisons: Sequence[Comparison], process: int, processes: int) -> list[Comparison]:
-    """Take one process's share of an update: neighbours stay together, shares differ by one pair at most."""
-    first = len(comparisons) * process // processes
-    last = len(comparisons) * (process + 1) // processes
-    return list(comparisons[first:last])

@@ -16,8 +16,6 @@ class RewardTrainingError(ImageRewardError):
 
 
 SCHEDULES = ("cosine", "constant")
-PRECISIONS = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
-"""Our word for each of accelerate's mixed precisions; the weights that learn stay in single precision."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Recipe:
         low=1,
     )
     precision: str = setting(
-        "fp32", "Precision", "of the computation; the weights stay in fp32", choices=tuple(PRECISIONS)
+        "fp32", "Precision", "of the computation; the weights stay in fp32", choices=("fp32", "fp16", "bf16")
     )
     seed: int = setting(0, "Seed", "decides the order of the prompts, the dropout and new weights")
 

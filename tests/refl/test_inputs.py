@@ -233,6 +233,11 @@ def test_the_plan_counts_exactly_what_is_trained(tmp_path):
         assert make_plan(config).trained == sum(p.numel() for p in parts.trainable())
 
 
+def test_the_plan_counts_the_bytes_of_the_precision(tmp_path):
+    short, full = (make_plan(tiny_config(tmp_path, precision=name)).memory for name in ("bf16", "fp32"))
+    assert short < full
+
+
 @pytest.mark.parametrize(
     ("family", "pixels", "least", "most"), [("sd1", 512, 0.8, 0.95), ("sdxl", 1024, 3.2, 3.8)]
 )

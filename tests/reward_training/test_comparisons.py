@@ -12,7 +12,6 @@ from imagereward_ext.reward_training.comparisons import (
     Batch,
     chunks,
     comparisons_of,
-    share_of_process,
     steps_of_epoch,
 )
 
@@ -60,10 +59,7 @@ def test_the_loss_is_minus_log_sigmoid_of_the_difference():
     assert batch.losses(rewards).tolist() == pytest.approx(expected)
 
 
-def test_processes_share_an_update_without_rest_or_overlap():
+def test_updates_are_cut_without_rest_or_overlap():
     steps = list(comparisons_of(prompts(5)))
-    for processes in (1, 2, 3, 12):
-        shares = [share_of_process(steps, p, processes) for p in range(processes)]
-        assert [c for share in shares for c in share] == steps
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
     assert [len(part) for part in chunks(steps, 4)] == [4, 4, 2]
+    assert [comparison for part in chunks(steps, 4) for comparison in part] == steps
