@@ -88,7 +88,10 @@ class Source:
             target = locate.places(self.spec.folder)[0] / target.name
         if target.is_file():
             if not is_copy(target, file.path):
-                self.report(f"{file.path.name} is read as it is: {target} is a file of yours, no copy of it")
+                self.report(
+                    f"{file.path.name} is read as it is: {target} is there already and is not marked as its copy. "
+                    "Delete it if it is one"
+                )
                 return file
             copy = open_tensors(target)
             if locate.newest(file.path) == target and expected.items() <= copy.shapes.items():
@@ -168,7 +171,7 @@ def _from_file(path: Path, spec: ScorerSpec, report: Say) -> Source:
     """Take a lone weights file as ImageReward's; opening it will tell if it is something else."""
     entry = catalogue.ENTRIES[catalogue.DEFAULT]
     beside = replace(spec, folder=spec.folder or path.parent)
-    return _source_of(entry, locate.newest(path) or path, beside, report)
+    return _source_of(entry, path, beside, report)
 
 
 def _source_of(entry: Entry, weights: Path, spec: ScorerSpec, report: Say) -> Source:

@@ -15,6 +15,7 @@ from imagereward_ext.errors import UsageError, WeightsError
 from imagereward_ext.scorers import load_scorer
 from imagereward_ext.weights import catalogue, locate
 from imagereward_ext.weights.catalogue import Entry, RemoteFile
+from imagereward_ext.weights.tensors import save_tensors
 from tests.hub import Hub
 from tests.tiny import TINY, make_tiny_scorer_folder, picture, tiny_weights, write_vocabulary
 
@@ -96,7 +97,19 @@ def test_a_users_own_file_of_the_copys_name_is_left_as_it_is(tmp_path: Path) -> 
     content, said = other.read_bytes(), []
     assert load_scorer(str(folder), report=said.append).score([picture()], "a cat")
     assert other.read_bytes() == content
-    assert said == [f"m.bin is read as it is: {other} is a file of yours, no copy of it"]
+    assert said[0].startswith(
+        f"m.bin is read as it is: {other} is there already and is not marked as its copy"
+    )
+
+
+def test_the_file_that_is_named_is_opened_not_a_newer_one_of_its_copys_name(
+    shelf: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "DEFAULT", entry.name)
+    digest = load_scorer(str(shelf / "tiny.pt"), download=False).digest
+    others = {name: 2 * tensor for name, tensor in tiny_weights().items()}
+    save_tensors(shelf / "tiny.safetensors", others)
+    assert load_scorer(str(shelf / "tiny.pt"), download=False).digest == digest
 
 
 def test_a_folders_pickle_is_converted_again_only_when_it_has_changed(tmp_path: Path) -> None:
