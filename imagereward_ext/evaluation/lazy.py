@@ -16,7 +16,7 @@ from imagereward_ext.compute import Compute
 from imagereward_ext.scorers import loading
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.loading import Source
-from imagereward_ext.weights import digests
+from imagereward_ext.weights import digests, locate
 from imagereward_ext.weights.spec import ScorerSpec
 from imagereward_ext.wording import Say
 
@@ -60,6 +60,9 @@ def open_scorer(spec: ScorerSpec, compute: Compute | None = None, report: Say | 
 
 def _remembered(source: Source, digest: Callable[[], str]) -> str:
     files = {"weights": source.weights, **source.companions}
+    copy = locate.converted(source.weights)
+    if copy != source.weights and copy.is_file():  # it may be what is opened
+        files["copy"] = copy
     roles = sorted(files)
     settings = json.dumps(dict(source.settings), sort_keys=True)
     more = [source.architecture, settings, *roles]

@@ -88,3 +88,16 @@ def test_weights_that_were_converted_on_the_way_are_loaded_once_too(
     assert (tmp_path / "tiny.safetensors").is_file()
     assert opened(tmp_path / "tiny.pt").digest == first.digest
     assert len(loads) == 1
+
+
+def test_a_converted_copy_that_changed_is_looked_at_too(tmp_path: Path, loads: list[Any]) -> None:
+    folder = make_tiny_scorer_folder(tmp_path / "tiny")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace("model.safetensors", "m.bin"))
+    torch.save(tiny_weights(), folder / "m.bin")
+    first = opened(folder)
+    assert opened(folder).digest == first.digest
+    assert len(loads) == 1
+    copy = folder / "m.safetensors"
+    copy.write_bytes(copy.read_bytes()[:-4] + bytes(4))
+    assert opened(folder).digest != first.digest

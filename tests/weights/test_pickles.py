@@ -312,6 +312,7 @@ def test_tensors_that_share_their_numbers_share_them_again(tmp_path: Path) -> No
         for read in (map_pickle, read_all):
             tensors = read(path)
             assert len({tensor.untyped_storage().data_ptr() for tensor in tensors.values()}) == 1
+            assert all(tensor.untyped_storage().data_ptr() % 16 == 0 for tensor in tensors.values())
             assert all(torch.equal(tensor, open_tensors(path)[name]) for name, tensor in tensors.items())
             next(iter(tensors.values())).add_(1)
             assert torch.equal(tensors["base"] if "base" in tensors else tensors["a"], read_one(path) + 1)
