@@ -161,7 +161,7 @@ def our_step(
     from imagereward_ext.refl import algorithm
     from imagereward_ext.refl.config import from_mapping
     from imagereward_ext.refl.encodings import Encodings
-    from imagereward_ext.refl.memory import Fit
+    from imagereward_ext.refl.fit import Fit
     from imagereward_ext.refl.rewards import checkpoint_layers
     from imagereward_ext.refl.session import Session
     from imagereward_ext.scorers import Reward

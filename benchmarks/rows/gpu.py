@@ -23,7 +23,7 @@ def measure(bench: Bench) -> Row:
             row.lines.append(Line(f"{precision}, batch {batch}", f"{speed:.1f} images/s"))
         row.lines.append(Line(f"{precision}, memory of the scorer", f"{found['weights_gb']:.2f} GB"))
         row.lines.append(Line(f"{precision}, most while scoring", f"{found['peak_gb']:.2f} GB"))
-    from imagereward_ext.refl.memory import PRESETS
+    from imagereward_ext.refl.fit import PRESETS
 
     for shape, sizes in PIXELS.items():
         for preset, (edge, images) in PRESETS[shape].items():  # type: ignore[index]

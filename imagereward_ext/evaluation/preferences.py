@@ -12,8 +12,8 @@ from imagereward_ext.evaluation.plots import interval_plot
 from imagereward_ext.evaluation.report import Report, Table, left_out
 from imagereward_ext.evaluation.scoring import Item, ScoreTable
 from imagereward_ext.evaluation.statistics import (
+    Hits,
     Interval,
-    Share,
     agreement_share,
     doubt,
     filter_share,
@@ -27,7 +27,7 @@ from imagereward_ext.wording import counted
 
 KS = (1, 2, 4)
 PEOPLE = "people"
-ShareOfTopK = Callable[[Sequence[float], Sequence[float], int], Share]
+ShareOfTopK = Callable[[Sequence[float], Sequence[float], int], Hits]
 _PAIRS = "A pair counts when people ranked its two images differently; a scorer's tie is wrong."
 _BRACKETS = "In brackets: 95 % intervals, prompts resampled 2,000 times."
 

@@ -56,7 +56,7 @@ def doubt(prompts: int) -> str:
     return f"{few} too few to say: intervals and verdicts take {ENOUGH_PROMPTS} or more."
 
 
-class Share(NamedTuple):
+class Hits(NamedTuple):
     """How many of a prompt's cases came out right, of how many."""
 
     hits: float
@@ -98,14 +98,14 @@ def _draw_counts(groups: int, resamples: int, seed: int) -> Iterable[Array]:
         yield generator.multinomial(groups, np.full(groups, 1 / groups), size=draws).astype(np.float64)
 
 
-def share_interval(shares: Sequence[Share], **bootstrap: float) -> Interval:
+def share_interval(shares: Sequence[Hits], **bootstrap: float) -> Interval:
     """Pool the shares of all prompts (sum of hits over sum of cases), resampling prompts."""
     hits = np.array([share.hits for share in shares], dtype=np.float64)
     cases = np.array([share.cases for share in shares], dtype=np.float64)
     return bootstrap_interval(lambda drawn: (drawn @ hits) / (drawn @ cases), len(shares), **bootstrap)  # type: ignore[arg-type]
 
 
-def share_difference(first: Sequence[Share], second: Sequence[Share], **bootstrap: float) -> Interval:
+def share_difference(first: Sequence[Hits], second: Sequence[Hits], **bootstrap: float) -> Interval:
     """Measure how much larger the first rater's pooled share is, both resampled over the same prompts."""
     if len(first) != len(second):
         raise ValueError(f"a paired comparison needs the same prompts: {len(first)} against {len(second)}")
@@ -135,24 +135,24 @@ def win_rate(
     return share_interval(_shares_by_group(wins, groups), **bootstrap)
 
 
-def _shares_by_group(values: Array, groups: Sequence[Hashable] | None) -> list[Share]:
+def _shares_by_group(values: Array, groups: Sequence[Hashable] | None) -> list[Hits]:
     if groups is None:
-        return [Share(float(value), 1) for value in values]
+        return [Hits(float(value), 1) for value in values]
     if len(groups) != len(values):
         raise ValueError(f"{len(values)} values but {len(groups)} groups")
     members: dict[Hashable, list[float]] = {}
     for value, group in zip(values, groups, strict=True):
         members.setdefault(group, []).append(float(value))
-    return [Share(math.fsum(part), len(part)) for part in members.values()]
+    return [Hits(math.fsum(part), len(part)) for part in members.values()]
 
 
-def preference_share(ranks: Sequence[float], scores: Sequence[float]) -> Share:
+def preference_share(ranks: Sequence[float], scores: Sequence[float]) -> Hits:
     """Count the pairs that a scorer orders like people: strictly, so a scorer's tie is wrong."""
     pairs = ordered_pairs(ranks)
-    return Share(sum(scores[better] > scores[worse] for better, worse in pairs), len(pairs))
+    return Hits(sum(scores[better] > scores[worse] for better, worse in pairs), len(pairs))
 
 
-def agreement_share(ranks: Sequence[float], first: Sequence[float], second: Sequence[float]) -> Share:
+def agreement_share(ranks: Sequence[float], first: Sequence[float], second: Sequence[float]) -> Hits:
     """Count the pairs that two scorers order alike, over the pairs that people rank differently.
 
     The same pairs serve every two raters, so the numbers stand beside the preference accuracy, which is a scorer's
@@ -163,20 +163,20 @@ def agreement_share(ranks: Sequence[float], first: Sequence[float], second: Sequ
         (first[i] > first[j] and second[i] > second[j]) or (first[i] < first[j] and second[i] < second[j])
         for i, j in pairs
     )
-    return Share(alike, len(pairs))
+    return Hits(alike, len(pairs))
 
 
-def recall_share(ranks: Sequence[float], scores: Sequence[float], k: int) -> Share:
+def recall_share(ranks: Sequence[float], scores: Sequence[float], k: int) -> Hits:
     """Count people's best images (several when tied) among the scorer's top k.
 
     An image whose score ties with others counts as found only when all of them fit into the top k: the order of
     the files must not help.
     """
     best = [index for index, rank in enumerate(ranks) if rank == min(ranks)]
-    return Share(sum(sum(other >= scores[index] for other in scores) <= k for index in best), len(best))
+    return Hits(sum(sum(other >= scores[index] for other in scores) <= k for index in best), len(best))
 
 
-def filter_share(ranks: Sequence[float], scores: Sequence[float], k: int) -> Share:
+def filter_share(ranks: Sequence[float], scores: Sequence[float], k: int) -> Hits:
     """Count people's worst images (several when tied) among the scorer's bottom k; ties as in recall."""
     return recall_share([-rank for rank in ranks], [-score for score in scores], k)
 

@@ -22,7 +22,7 @@ from imagereward_ext.diffusion.low_memory_layers import use_low_memory_layers
 from imagereward_ext.diffusion.model_config import DiffusionConfig
 from imagereward_ext.diffusion.requirements import require_training_packages
 from imagereward_ext.refl.config import TrainingConfig
-from imagereward_ext.refl.memory import RESERVE, Fit, fit, free_memory
+from imagereward_ext.refl.fit import RESERVE, Fit, fit, free_memory
 from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.session import check_inputs, read_inputs

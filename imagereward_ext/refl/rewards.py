@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from imagereward_ext.scorers.base import Scorer
 from imagereward_ext.scorers.calibration import Calibration
-from imagereward_ext.scorers.mix import Part, mixed
+from imagereward_ext.scorers.mix import WeightedReward, mixed
 from imagereward_ext.scorers.reward import Reward
 from imagereward_ext.settings import FieldError
 
@@ -57,7 +57,9 @@ def load_scorers(text: str, load: LoadScorer) -> list[WeightedScorer]:
 
 def mixed_reward(scorers: Sequence[WeightedScorer], calibrations: Mapping[str, Calibration]) -> Reward:
     """Bring scorers to one scale, and mix them."""
-    parts = [Part(Reward(entry.scorer, calibrations[entry.name]), entry.weight) for entry in scorers]
+    parts = [
+        WeightedReward(Reward(entry.scorer, calibrations[entry.name]), entry.weight) for entry in scorers
+    ]
     return mixed(parts)
 
 

@@ -21,7 +21,7 @@ from imagereward_ext.diffusion.sampling import SamplingSettings
 from imagereward_ext.refl import calibration
 from imagereward_ext.refl.config import TrainingConfig
 from imagereward_ext.refl.encodings import Encodings
-from imagereward_ext.refl.memory import Fit, fit, free_memory
+from imagereward_ext.refl.fit import Fit, fit, free_memory
 from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.pool import captioned_images
 from imagereward_ext.refl.rewards import (

@@ -18,7 +18,7 @@ from imagereward_ext.refl import export
 from imagereward_ext.refl.algorithm import Algorithm
 from imagereward_ext.refl.checks import Check, Guard, measure
 from imagereward_ext.refl.config import TrainingConfig, check_name
-from imagereward_ext.refl.memory import running_out_is_told
+from imagereward_ext.refl.fit import running_out_is_told
 from imagereward_ext.refl.pool_maker import PoolMaker
 from imagereward_ext.refl.rewards import LoadScorer
 from imagereward_ext.refl.run_folder import RunFolder, resumed_config

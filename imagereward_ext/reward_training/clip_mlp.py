@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from imagereward_ext.compute import Compute, Placement
 from imagereward_ext.rankings import RankedPrompt
-from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.embeddings import EmbeddingCache, embed_images, embed_prompts
+from imagereward_ext.reward_training.pairs import Case
 from imagereward_ext.reward_training.recipes import ClipMlpRecipe, RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.reward_training.train import RankingSets

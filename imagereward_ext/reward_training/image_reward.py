@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from imagereward_ext.compute import Compute
-from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.image_store import ImageStore
+from imagereward_ext.reward_training.pairs import Case
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.scorers.blip import CATALOGUE_NAME, load_towers

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imagereward_ext.reward_training.comparisons import Case
+from imagereward_ext.reward_training.pairs import Case
 from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.weights.model_folder import ModelConfig
 

@@ -17,11 +17,11 @@ import torch
 
 from imagereward_ext.errors import UsageError
 from imagereward_ext.rankings import RankedPrompt, count_pairs
-from imagereward_ext.reward_training.comparisons import (
+from imagereward_ext.reward_training.pairs import (
     Batch,
     Case,
-    Comparison,
-    comparisons_of,
+    Pair,
+    pairs_of,
     steps_of_epoch,
 )
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
@@ -54,14 +54,14 @@ class RankingTask(Task):
         listener: Listener | None = None,
     ) -> None:
         self.model, self.recipe, self.processes = model, recipe, processes
-        self.training, self.validation = training, Batch.of(comparisons_of(validation))
+        self.training, self.validation = training, Batch.of(pairs_of(validation))
         self.updates_per_epoch = math.ceil(count_pairs(training) / recipe.pairs_per_step)
         self.updates = self.save_every = self.updates_per_epoch * recipe.epochs  # measuring saves
         self.micro_batch = recipe.pairs_at_once or recipe.pairs_per_step
         self.best: Measurement | None = None
         self.latest: Measurement | None = None
         self._losses: list[float] = []  # since the last measurement
-        self._epoch: tuple[int, list[list[Comparison]]] = (-1, [])
+        self._epoch: tuple[int, list[list[Pair]]] = (-1, [])
         model.move(processes.device)
         log = EventLog(folder.events_file, listener, processes.main)
         self.engine = Engine(self, _learner(model, recipe, processes), processes, folder.states, log)
@@ -74,21 +74,21 @@ class RankingTask(Task):
 
     def update(self, step: int, optimise: Optimise) -> Figures:
         """Learn that the better image of each pair deserves more."""
-        comparisons = self._comparisons(step)
+        pairs = self._pairs(step)
 
         def losses(samples: range) -> Terms:
-            batch = Batch.of(comparisons[samples.start : samples.stop])
+            batch = Batch.of(pairs[samples.start : samples.stop])
             with self._autocast():
                 rewards = self.model.rewards(batch.cases)
             return Terms(batch.losses(rewards))
 
         self.model.network().train(self.recipe.dropout)
         with _dropout(self.recipe.seed, step, self.processes):
-            figures = optimise(losses, len(comparisons))
+            figures = optimise(losses, len(pairs))
         self._losses.append(figures["loss"])
         return figures
 
-    def _comparisons(self, step: int) -> list[Comparison]:
+    def _pairs(self, step: int) -> list[Pair]:
         """Return the pairs of an update; what this process needs of them and of the next ones begins to load."""
         epoch, index = divmod(step, self.updates_per_epoch)
         if epoch != self._epoch[0]:

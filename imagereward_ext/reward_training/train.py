@@ -18,8 +18,8 @@ from imagereward_ext.rankings import (
     split,
     verified,
 )
-from imagereward_ext.reward_training.comparisons import Case
 from imagereward_ext.reward_training.export import calibration_of, write_model
+from imagereward_ext.reward_training.pairs import Case
 from imagereward_ext.reward_training.recipes import Recipe, RewardTrainingError
 from imagereward_ext.reward_training.reward_model import RewardModel
 from imagereward_ext.reward_training.run_folder import Measurement, RewardRunFolder

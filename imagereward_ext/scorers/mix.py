@@ -31,7 +31,7 @@ HOW_TO_MEASURE = "measure them with: python -m imagereward_ext evaluate calibrat
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedReward:
     """A reward, and how much of it goes into the mix."""
 
     reward: Reward
@@ -44,7 +44,9 @@ class Part:
 class Mix(Scorer):
     """The weighted sum of rewards; a mix that was measured takes `sum_of` out of it."""
 
-    def __init__(self, parts: Sequence[Part], name: str, label: str, sum_of: Calibration = STANDARD) -> None:
+    def __init__(
+        self, parts: Sequence[WeightedReward], name: str, label: str, sum_of: Calibration = STANDARD
+    ) -> None:
         self.parts = tuple(parts)
         self.name, self.label, self.digest = name, label, _digest(self.parts)
         self.mean, self.std = sum_of.mean, sum_of.std
@@ -90,7 +92,7 @@ class Mix(Scorer):
                     yield module
 
 
-def mixed(parts: Sequence[Part]) -> Reward:
+def mixed(parts: Sequence[WeightedReward]) -> Reward:
     """Make one reward of several: their weighted sum. Weights that add up to 1 keep the meaning of a cap."""
     if len(parts) == 1 and parts[0].weight == 1:
         return parts[0].reward
@@ -147,7 +149,7 @@ def build(source: Source, placement: Placement) -> Mix:
                 f"{source.name} was measured with other weights of {record.scorer} "
                 f"({record.digest}, now {scorer.digest}); {how}"
             )
-        parts.append(Part(Reward(scorer, calibration), record.weight))
+        parts.append(WeightedReward(Reward(scorer, calibration), record.weight))
     return Mix(parts, source.name, source.label, Calibration(source.mean, source.std))
 
 
@@ -173,7 +175,7 @@ def _require_weight(scorer: str, weight: float) -> None:
         raise WeightsError(f"the weight of {scorer} is {weight}; expected a number other than 0")
 
 
-def _digest(parts: Sequence[Part]) -> str:
+def _digest(parts: Sequence[WeightedReward]) -> str:
     content = [
         [part.reward.scorer.digest, part.weight, part.reward.calibration.mean, part.reward.calibration.std]
         for part in parts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imagereward_ext.evaluation import statistics
-from imagereward_ext.evaluation.statistics import Share
+from imagereward_ext.evaluation.statistics import Hits
 
 
 def random_prompts(seed, prompts=60):
@@ -49,7 +49,7 @@ def test_recall_and_filter_agree_with_sorting(seed, k):
             for i in wanted:
                 unlucky = sorted(range(len(ranks)), key=lambda j: (-sign * scores[j], j == i))
                 found += i in unlucky[:k]
-            assert share == Share(found, len(wanted))
+            assert share == Hits(found, len(wanted))
 
 
 def test_agreement_counts_same_strict_order_on_people_s_pairs():
@@ -61,23 +61,23 @@ def test_agreement_counts_same_strict_order_on_people_s_pairs():
             total += 1
             product = (first[i] - first[j]) * (second[i] - second[j])
             alike += product > 0
-        assert statistics.agreement_share(ranks, first, second) == Share(alike, total)
+        assert statistics.agreement_share(ranks, first, second) == Hits(alike, total)
 
 
 def test_a_scorer_s_tie_is_wrong_and_people_s_tie_is_no_pair():
-    assert statistics.preference_share([1, 1, 2], [0.5, 0.1, 0.5]) == Share(0, 2)
-    assert statistics.preference_share([1], [0.5]) == Share(0, 0)
+    assert statistics.preference_share([1, 1, 2], [0.5, 0.1, 0.5]) == Hits(0, 2)
+    assert statistics.preference_share([1], [0.5]) == Hits(0, 0)
 
 
 def test_a_constant_scorer_finds_nothing():
-    assert statistics.recall_share([1, 2, 3], [0, 0, 0], 2) == Share(0, 1)
-    assert statistics.filter_share([1, 2, 3], [0, 0, 0], 2) == Share(0, 1)
-    assert statistics.recall_share([1, 2, 3], [0, 0, 0], 3) == Share(1, 1)
+    assert statistics.recall_share([1, 2, 3], [0, 0, 0], 2) == Hits(0, 1)
+    assert statistics.filter_share([1, 2, 3], [0, 0, 0], 2) == Hits(0, 1)
+    assert statistics.recall_share([1, 2, 3], [0, 0, 0], 3) == Hits(1, 1)
 
 
 def test_the_interval_agrees_with_resampling_prompt_by_prompt():
     draw = np.random.default_rng(3)
-    shares = [Share(int(draw.integers(0, n + 1)), int(n)) for n in draw.integers(1, 10, size=40)]
+    shares = [Hits(int(draw.integers(0, n + 1)), int(n)) for n in draw.integers(1, 10, size=40)]
     values = []
     for _ in range(4000):
         drawn = [shares[i] for i in draw.integers(0, len(shares), size=len(shares))]
@@ -107,8 +107,8 @@ def test_a_prompt_s_images_are_drawn_together():
 def test_paired_differences_are_tighter_than_unpaired_ones():
     draw = np.random.default_rng(2)
     hard = draw.uniform(0.1, 0.9, size=80)  # how hard a prompt is, for both scorers alike
-    first = [Share(round(10 * h), 10) for h in hard]
-    second = [Share(round(10 * h) - 1, 10) for h in hard]
+    first = [Hits(round(10 * h), 10) for h in hard]
+    second = [Hits(round(10 * h) - 1, 10) for h in hard]
     paired = statistics.share_difference(first, second)
     alone = statistics.share_interval(first)
     assert paired.value == pytest.approx(0.1)
@@ -149,5 +149,5 @@ def test_spearman_agrees_with_the_textbook_formula_and_shares_tied_ranks():
 
 def test_nothing_measured_is_not_a_number():
     assert math.isnan(statistics.share_interval([]).value)
-    assert math.isnan(statistics.share_interval([Share(0, 0)]).value)
-    assert statistics.share_interval([Share(0, 0)]).percent() == "–"
+    assert math.isnan(statistics.share_interval([Hits(0, 0)]).value)
+    assert statistics.share_interval([Hits(0, 0)]).percent() == "–"

@@ -12,7 +12,7 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.refl import algorithm, pool_maker, samples
 from imagereward_ext.refl import training as training_module
 from imagereward_ext.refl.algorithm import Algorithm
-from imagereward_ext.refl.memory import MemoryTooSmallError
+from imagereward_ext.refl.fit import MemoryTooSmallError
 from imagereward_ext.refl.rewards import parse_mix
 from imagereward_ext.refl.run_folder import RunFolder
 from imagereward_ext.refl.session import load_session, read_inputs

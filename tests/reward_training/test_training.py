@@ -15,8 +15,8 @@ from imagereward_ext.errors import ImageRewardError, UsageError, WeightsError
 from imagereward_ext.images import open_image
 from imagereward_ext.rankings import RankedPrompt
 from imagereward_ext.reward_training import export, image_reward
-from imagereward_ext.reward_training.comparisons import Batch, comparisons_of, steps_of_epoch
 from imagereward_ext.reward_training.image_reward import ImageRewardModel, frozen_parameters, new_network
+from imagereward_ext.reward_training.pairs import Batch, pairs_of, steps_of_epoch
 from imagereward_ext.reward_training.recipes import ImageRewardRecipe, RewardTrainingError
 from imagereward_ext.reward_training.run_folder import RewardRunFolder
 from imagereward_ext.reward_training.task import RankingTask
@@ -84,7 +84,7 @@ def test_gradient_reaches_what_is_not_frozen_and_nothing_else(world):
     recipe = world.recipe(frozen_share=0.5)
     learner = ImageRewardModel(new_network(ARCHITECTURE, 0), ARCHITECTURE, world.vocabulary, "test", recipe)
     image_reward._spread_evenly(learner._network, torch.Generator().manual_seed(0))
-    batch = Batch.of(comparisons_of(world.sets.training[:2]))
+    batch = Batch.of(pairs_of(world.sets.training[:2]))
     batch.losses(learner.rewards(batch.cases)).mean().backward()
     for name, parameter in learner.network().named_parameters():
         is_frozen = "embeddings" in name or ".encoder.layer.0." in name or ".encoder.layers.0." in name
@@ -516,4 +516,4 @@ def test_images_come_from_the_store_once_and_in_the_order_asked_for(tmp_path):
 
 
 def test_prompts_of_single_images_train_nothing():
-    assert list(comparisons_of([RankedPrompt("1", "x", (picture,), (1,))])) == []
+    assert list(pairs_of([RankedPrompt("1", "x", (picture,), (1,))])) == []

@@ -11,7 +11,7 @@ import torch
 from imagereward_ext.errors import ScoringError, WeightsError
 from imagereward_ext.refl.losses import phi
 from imagereward_ext.scorers import STANDARD, Calibration, Reward, Scorer, calibrate, load_scorer
-from imagereward_ext.scorers.mix import Part, mixed
+from imagereward_ext.scorers.mix import WeightedReward, mixed
 from imagereward_ext.weights import catalogue
 from tests.scorers.test_contract import FACTORIES, PROMPTS
 from tests.tiny import picture
@@ -85,7 +85,7 @@ def test_ratings_above_the_cap_push_nothing_before_they_are_calibrated(raw):
 
 def test_a_standardised_score_is_its_reward_to_the_last_bit(tiny_folder):
     scorer = load_scorer(str(tiny_folder), device="cpu")
-    reward = mixed([Part(Reward.published(scorer), 1.0)])
+    reward = mixed([WeightedReward(Reward.published(scorer), 1.0)])
     assert reward.scorer is scorer
     assert torch.equal(reward(pixels_of(IMAGES), PROMPTS), scorer.score_pixels(pixels_of(IMAGES), PROMPTS))
     assert reward.of(IMAGES, PROMPTS) == scorer.score(IMAGES, PROMPTS)
@@ -106,21 +106,21 @@ def test_weights_of_a_mix_mean_what_they_say(tmp_path):
     first = InOtherUnits(unpublished(make_clip_folder(tmp_path / "clip")), 0.01, 0.2)
     second = InOtherUnits(unpublished(make_aesthetic_folder(tmp_path / "aesthetic")), 40.0, 60.0)
     a, b = (calibrate(scorer, pixels_of(IMAGES), PROMPTS) for scorer in (first, second))
-    mix = mixed([Part(a, 1.0), Part(b, -0.5)])
+    mix = mixed([WeightedReward(a, 1.0), WeightedReward(b, -0.5)])
     pixels = pixels_of(IMAGES)
     total = a(pixels, PROMPTS) - 0.5 * b(pixels, PROMPTS)
     torch.testing.assert_close(mix(pixels, PROMPTS), total)
     assert mix.of(IMAGES, PROMPTS) == pytest.approx(total.tolist(), abs=5e-3)
     spreads = [statistics.pstdev(part.reward(pixels, PROMPTS).tolist()) for part in mix.scorer.parts]
     assert spreads == pytest.approx([1, 1], abs=1e-2)
-    nested = mixed([Part(mix, 0.5), Part(a, 0.5)])
+    nested = mixed([WeightedReward(mix, 0.5), WeightedReward(a, 0.5)])
     torch.testing.assert_close(nested(pixels, PROMPTS), 0.5 * total + 0.5 * a(pixels, PROMPTS))
 
 
 @pytest.mark.parametrize("weight", [0.0, math.nan, math.inf])
 def test_a_weight_that_weighs_nothing_is_refused(tiny_folder, weight):
     with pytest.raises(WeightsError, match="the weight of tiny"):
-        Part(Reward.published(load_scorer(str(tiny_folder), device="cpu")), weight)
+        WeightedReward(Reward.published(load_scorer(str(tiny_folder), device="cpu")), weight)
 
 
 def test_a_flat_or_broken_scorer_has_no_scale(tiny_folder):

@@ -474,7 +474,7 @@ def test_a_plan_that_a_newer_one_replaces_says_nothing(training, monkeypatch):
 def test_what_the_engine_says_names_no_flag_of_the_command_line():
     """The tab shows the plan's notes and the engine's errors as they are."""
     from imagereward_ext.diffusion.model_config import known
-    from imagereward_ext.refl.memory import fit
+    from imagereward_ext.refl.fit import fit
     from imagereward_ext.refl.plan import notes
     from imagereward_ext.training.states import writing
 

@@ -60,7 +60,7 @@ def memory_line(device: str) -> str:
 
 def _preset(free: float) -> str:
     """Name the largest preset that fits; a card sold with 8 GB shows a little less."""
-    from imagereward_ext.refl.memory import RESERVE
+    from imagereward_ext.refl.fit import RESERVE
 
     return next((str(size) for size in reversed(MEMORY_SIZES) if size <= free + RESERVE), "")
 

@@ -21,7 +21,7 @@ class Case(NamedTuple):
     prompt: str
 
 
-class Comparison(NamedTuple):
+class Pair(NamedTuple):
     """Two images of one prompt that people ranked differently."""
 
     better: Case
@@ -30,52 +30,53 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """Comparisons that go through the network together, each case once."""
+    """Pairs that go through the network together, each case once."""
 
     cases: tuple[Case, ...]
     better: tuple[int, ...]
-    """Rows of `cases`, one for each comparison."""
+    """Rows of `cases`, one for each pair."""
     worse: tuple[int, ...]
 
     @classmethod
-    def of(cls, comparisons: Iterable[Comparison]) -> Batch:
-        """Gather the distinct cases of some comparisons."""
+    def of(cls, pairs: Iterable[Pair]) -> Batch:
+        """Gather the distinct cases of some pairs."""
         rows: dict[Case, int] = {}
-        pairs = [
-            (rows.setdefault(c.better, len(rows)), rows.setdefault(c.worse, len(rows))) for c in comparisons
+        places = [
+            (rows.setdefault(pair.better, len(rows)), rows.setdefault(pair.worse, len(rows)))
+            for pair in pairs
         ]
-        return cls(tuple(rows), tuple(better for better, _ in pairs), tuple(worse for _, worse in pairs))
+        return cls(tuple(rows), tuple(better for better, _ in places), tuple(worse for _, worse in places))
 
     def losses(self, rewards: Tensor) -> Tensor:
-        """Return -log sigmoid(better - worse) for each comparison, float32."""
+        """Return -log sigmoid(better - worse) for each pair, float32."""
         return -F.logsigmoid(self.differences(rewards))
 
     def differences(self, rewards: Tensor) -> Tensor:
-        """Return how much more the better image of each comparison is rewarded, float32."""
+        """Return how much more the better image of each pair is rewarded, float32."""
         rewards = rewards.float()
         return rewards[list(self.better)] - rewards[list(self.worse)]
 
 
-def comparisons_of(prompts: Iterable[RankedPrompt]) -> Iterator[Comparison]:
+def pairs_of(prompts: Iterable[RankedPrompt]) -> Iterator[Pair]:
     """Yield all pairs, those of one prompt one after another."""
     for prompt in prompts:
         cases = [Case(image, prompt.prompt) for image in prompt.images]
         for better, worse in prompt.pairs():
-            yield Comparison(cases[better], cases[worse])
+            yield Pair(cases[better], cases[worse])
 
 
 def steps_of_epoch(
     prompts: Sequence[RankedPrompt], pairs_per_step: int, seed: int, epoch: int
-) -> list[list[Comparison]]:
+) -> list[list[Pair]]:
     """Cut an epoch's pairs into updates: prompts in random order, the pairs of one prompt together.
 
     So a prompt's images are encoded once, except where the end of an update cuts a prompt in two.
     """
     order = list(prompts)
     random.Random(f"{seed}/{epoch}").shuffle(order)
-    return chunks(list(comparisons_of(order)), pairs_per_step)
+    return chunks(list(pairs_of(order)), pairs_per_step)
 
 
-def chunks(comparisons: Sequence[Comparison], size: int) -> list[list[Comparison]]:
+def chunks(pairs: Sequence[Pair], size: int) -> list[list[Pair]]:
     """Cut into runs of `size`; the last one may be shorter."""
-    return [list(comparisons[start : start + size]) for start in range(0, len(comparisons), size)]
+    return [list(pairs[start : start + size]) for start in range(0, len(pairs), size)]

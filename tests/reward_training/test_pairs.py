@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from imagereward_ext.rankings import RankedPrompt, count_pairs
-from imagereward_ext.reward_training.comparisons import (
+from imagereward_ext.reward_training.pairs import (
     Batch,
     chunks,
-    comparisons_of,
+    pairs_of,
     steps_of_epoch,
 )
 
@@ -27,7 +27,7 @@ def test_every_pair_is_seen_once_in_an_epoch_and_updates_are_full():
     data = prompts(4, 9, 5, 2, 7, 1)
     steps = steps_of_epoch(data, 16, seed=0, epoch=0)
     assert [len(step) for step in steps[:-1]] == [16] * (len(steps) - 1)
-    assert Counter(c for step in steps for c in step) == Counter(comparisons_of(data))
+    assert Counter(c for step in steps for c in step) == Counter(pairs_of(data))
     assert sum(map(len, steps)) == count_pairs(data)
 
 
@@ -39,27 +39,27 @@ def test_epochs_differ_and_repeat_with_the_seed():
 
 
 def test_nine_images_in_36_pairs_are_nine_cases_and_not_72():
-    batch = Batch.of(comparisons_of(prompts(9)))
+    batch = Batch.of(pairs_of(prompts(9)))
     assert len(batch.better) == 36
     assert len(batch.cases) == 9
 
 
 def test_a_tie_makes_no_pair():
     tied = RankedPrompt("1", "x", (Path("a"), Path("b"), Path("c")), (1, 1, 2))
-    assert [(c.better.image.name, c.worse.image.name) for c in comparisons_of([tied])] == [
+    assert [(c.better.image.name, c.worse.image.name) for c in pairs_of([tied])] == [
         ("a", "c"),
         ("b", "c"),
     ]
 
 
 def test_the_loss_is_minus_log_sigmoid_of_the_difference():
-    batch = Batch.of(comparisons_of(prompts(3)))
+    batch = Batch.of(pairs_of(prompts(3)))
     rewards = torch.tensor([0.5, -1.0, 2.0])
     expected = [math.log(1 + math.exp(-(rewards[i] - rewards[j]))) for i, j in ((0, 1), (0, 2), (1, 2))]
     assert batch.losses(rewards).tolist() == pytest.approx(expected)
 
 
 def test_updates_are_cut_without_rest_or_overlap():
-    steps = list(comparisons_of(prompts(5)))
+    steps = list(pairs_of(prompts(5)))
     assert [len(part) for part in chunks(steps, 4)] == [4, 4, 2]
     assert [comparison for part in chunks(steps, 4) for comparison in part] == steps
