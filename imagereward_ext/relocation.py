@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
@@ -19,6 +20,7 @@ from imagereward_ext.errors import ImageError
 from imagereward_ext.images import SUFFIXES
 from imagereward_ext.storage import flush_folder, flush_to_disk, part_beside, take_attributes
 
+_IS_WINDOWS = os.name == "nt"
 _MOST_NAMES_TRIED = 100
 _NO_HARD_LINK = {
     errno.EXDEV,  # another disk
@@ -68,6 +70,8 @@ class _Transfer:
     """The source stays: this is a copy."""
     part: Path = field(init=False)
     """Where a copy grows before it gets its name."""
+    was: tuple[int, ...] | None = None
+    """The source as it was when it was read."""
     identity: tuple[int, int] | None = None
     """Of what is given the name `target`, known before it has that name: nothing else is ever taken away."""
 
@@ -76,6 +80,7 @@ class _Transfer:
 
     def put(self) -> None:
         """Make the file appear under its new name, which nothing has yet."""
+        self.was = _version(self.source)
         if not self.stays and not self.source.is_symlink():
             self.identity = _identity(self.source)
             if _linked(self.source, self.target):
@@ -86,9 +91,12 @@ class _Transfer:
         flush_folder(self.target.parent)
 
     def leave_source(self) -> None:
-        """Take the old name away."""
-        if not self.stays:
-            self.source.unlink(missing_ok=True)
+        """Take the old name away, unless another program has written there since."""
+        if self.stays:
+            return
+        if _version(self.source) not in (None, self.was):
+            raise OSError(errno.EBUSY, "it was changed meanwhile")
+        _take_away(self.source, self.target)
 
     def undo(self) -> None:
         """Bring everything back to before, from wherever it got to."""
@@ -97,7 +105,7 @@ class _Transfer:
             return
         if not os.path.lexists(self.source):
             _Transfer(self.target, self.source, stays=False).put()
-        self.target.unlink()
+        _take_away(self.target, self.source)
 
     def _make_part(self) -> None:
         if self.source.is_symlink() and not self.stays:
@@ -147,7 +155,7 @@ def _attempt(places: Sequence[tuple[Path, Path]], *, stays: bool) -> list[Path]:
 def _transfers(image: Path, target: Path, stays: bool) -> list[_Transfer]:
     text = _text_of(image)
     # An image of the same name and another kind keeps its text.
-    texts = [_Transfer(text, _text_of(target), stays or _has_twin(image))] if _goes_along(text) else []
+    texts = [_Transfer(text, _text_of(target), stays or _has_twin(image))] if _goes_along(text, image) else []
     return [*texts, _Transfer(image, target, stays)]
 
 
@@ -203,6 +211,31 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Return what is another number when a file is written to, or another takes its place."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _take_away(path: Path, other: Path) -> None:
+    """Take a name away from what is at `other` too.
+
+    Windows does so of no file that is read-only; where both are names of one file, they are read-only together.
+    """
+    mode = path.lstat().st_mode if os.path.lexists(path) else stat.S_IWRITE
+    if not _IS_WINDOWS or mode & stat.S_IWRITE:
+        path.unlink(missing_ok=True)
+        return
+    path.chmod(mode | stat.S_IWRITE)
+    try:
+        path.unlink()
+    finally:
+        other.chmod(mode)
+
+
 def _way_from(folder: Path, link: Path) -> str:
     """Return what a link must say in another folder to lead where it leads."""
     says = link.readlink()
@@ -216,8 +249,8 @@ def _text_of(image: Path) -> Path:
     return image.with_suffix(".txt")
 
 
-def _goes_along(text: Path) -> bool:
-    return text.is_symlink() or text.is_file()
+def _goes_along(text: Path, image: Path) -> bool:
+    return text != image and (text.is_symlink() or text.is_file())  # an image may be called 1.txt
 
 
 def _is_taken(target: Path) -> bool:

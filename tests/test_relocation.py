@@ -195,6 +195,62 @@ def test_a_source_that_cannot_be_taken_away_brings_all_back(
     assert image.read_bytes() == b"pixels"
 
 
+@pytest.mark.parametrize("name", ["0.png", "0.txt"])
+@pytest.mark.parametrize("disk", ["one disk", "another disk"])
+@pytest.mark.parametrize("way", ["another file", "the same file"])
+def test_what_another_program_writes_meanwhile_is_not_taken_away(
+    image: Path, away: Path, monkeypatch: pytest.MonkeyPatch, request: Any, name: str, disk: str, way: str
+) -> None:
+    if disk == "another disk":
+        request.getfixturevalue("another_disk")
+    leave_source = relocation._Transfer.leave_source
+
+    def written_meanwhile(transfer: Any) -> None:
+        if transfer.source.name == name:
+            if way == "another file":
+                transfer.source.unlink()
+            transfer.source.write_bytes(b"newer and longer")
+        leave_source(transfer)
+
+    monkeypatch.setattr(relocation._Transfer, "leave_source", written_meanwhile)
+    with pytest.raises(ImageError, match=r"\(it was changed meanwhile\); it is where it was"):
+        relocation.move(image, away)
+    assert (names(image.parent), names(away)) == (["0.png", "0.txt"], [])
+    assert (image.parent / name).read_bytes() == b"newer and longer"
+
+
+def test_an_image_that_is_called_like_a_text_is_moved(tmp_path: Path, away: Path) -> None:
+    (tmp_path / "p.txt").write_bytes(b"pixels")
+    assert relocation.move(tmp_path / "p.txt", away).read_bytes() == b"pixels"
+    assert not (tmp_path / "p.txt").exists()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_read_only_file_moves_on_windows_too(
+    image: Path, away: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    unlink = Path.unlink
+
+    def as_on_windows(self: Path, missing_ok: bool = False) -> None:
+        if self.exists() and not self.stat().st_mode & 0o200:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        if fails and self == image.with_suffix(".txt"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(relocation, "_IS_WINDOWS", True)
+    monkeypatch.setattr(Path, "unlink", as_on_windows)
+    image.chmod(0o444)
+    if fails:
+        with pytest.raises(ImageError, match="it is where it was"):
+            relocation.move(image, away)
+    else:
+        relocation.move(image, away)
+    here, there = (away, image.parent) if not fails else (image.parent, away)
+    assert (names(here), names(there)) == (["0.png", "0.txt"], [])
+    assert (here / "0.png").stat().st_mode & 0o777 == 0o444
+
+
 def test_what_cannot_be_undone_is_told_and_nothing_is_lost(
     image: Path, away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
