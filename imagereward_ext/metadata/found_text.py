@@ -6,7 +6,7 @@ that makes images; it is refused by name and not searched.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 LONGEST = 2**21
 """Bytes of one text, unfolded if it is compressed. ComfyUI's graphs are the long ones."""
@@ -22,3 +22,9 @@ class FoundText(NamedTuple):
     text: str = ""
     flaw: str = ""
     """Why `text` may not be all that stands there, "" when it is. Nothing is written over what has a flaw."""
+
+
+def bytes_between(file: BinaryIO, start: int, end: int | None) -> bytes:
+    """Read a part of a file, None for all that follows."""
+    file.seek(start)
+    return file.read(-1 if end is None else end - start)

@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import exif
-from imagereward_ext.metadata.found_text import MOST_PARTS
+from imagereward_ext.metadata.found_text import MOST_PARTS, bytes_between
 
 SIGNATURE = b"\xff\xd8\xff"
 _APP0, _APP1, _START_OF_SCAN, _END = 0xE0, 0xE1, 0xDA, 0xD9
@@ -25,7 +25,7 @@ class _Segment(NamedTuple):
 def read_exif(file: BinaryIO) -> bytes:
     """Read the EXIF block, b"" when there is none."""
     found = next((segment for segment in _segments(file) if _is_exif(file, segment)), None)
-    return b"" if found is None else _bytes(file, found.start + 4 + len(exif.PREFIX), found.end)
+    return b"" if found is None else bytes_between(file, found.start + 4 + len(exif.PREFIX), found.end)
 
 
 def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
@@ -39,14 +39,14 @@ def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
     old = next((segment for segment in segments if _is_exif(file, segment)), None)
     behind_jfif = next(s.start for s in segments if s.marker != _APP0)
     start, end = (old.start, old.end) if old else (behind_jfif, behind_jfif)
-    yield _bytes(file, 0, start)
+    yield bytes_between(file, 0, start)
     yield struct.pack(">BBH", 0xFF, _APP1, 2 + len(exif.PREFIX) + len(block)) + exif.PREFIX + block
-    yield _bytes(file, end, None)
+    yield bytes_between(file, end, None)
 
 
 def _is_exif(file: BinaryIO, segment: _Segment) -> bool:
     head = segment.start + 4
-    return segment.marker == _APP1 and _bytes(file, head, head + len(exif.PREFIX)) == exif.PREFIX
+    return segment.marker == _APP1 and bytes_between(file, head, head + len(exif.PREFIX)) == exif.PREFIX
 
 
 def _segments(file: BinaryIO) -> Iterator[_Segment]:
@@ -71,8 +71,3 @@ def _segments(file: BinaryIO) -> Iterator[_Segment]:
     raise MetadataError(
         f"the JPEG file has more than {MOST_PARTS:,} segments before its picture; such a file is not read"
     )
-
-
-def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:
-    file.seek(start)
-    return file.read(-1 if end is None else end - start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
@@ -14,6 +15,7 @@ from imagereward_ext.metadata.found_text import (
     MOST_PARTS,
     MOST_TEXTS,
     FoundText,
+    bytes_between,
 )
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -33,6 +35,13 @@ class _Chunk(NamedTuple):
         return self.start + 12 + self.size
 
 
+@dataclass
+class _Room:
+    """How much more is read of a file's texts; those that turn out to be none were read too."""
+
+    left: int = LONGEST_TOGETHER
+
+
 class _UndecodableError(Exception):
     """A text chunk that is no text; its words end the sentence "its text "parameters" …"."""
 
@@ -40,17 +49,16 @@ class _UndecodableError(Exception):
 def read_texts(file: BinaryIO, keywords: Collection[str]) -> dict[str, FoundText]:
     """Read the texts under these keywords; of two with one keyword the later one counts, as in Pillow."""
     texts: dict[str, FoundText] = {}
-    room = LONGEST_TOGETHER
+    room = _Room()
     for chunk, keyword in _texts(file, list(_chunks(file))):
         if keyword not in keywords:
             continue
         before = texts.get(keyword, FoundText())
         try:
-            text, size = _decoded(file, chunk, room)
+            text = _decoded(file, chunk, room)
         except _UndecodableError as error:
             texts[keyword] = FoundText(before.text, f'its text "{keyword}" {error}')
         else:
-            room -= size
             texts[keyword] = FoundText(text, before.flaw)
     return texts
 
@@ -58,7 +66,10 @@ def read_texts(file: BinaryIO, keywords: Collection[str]) -> dict[str, FoundText
 def read_exif(file: BinaryIO) -> bytes:
     """Read the EXIF block, b"" when there is none."""
     found = next((chunk for chunk in _chunks(file) if chunk.kind == b"eXIf"), None)
-    return b"" if found is None else _bytes(file, found.start + 8, found.start + 8 + min(found.size, LONGEST))
+    if found is None:
+        return b""
+    start = found.start + 8
+    return bytes_between(file, start, start + min(found.size, LONGEST))
 
 
 def with_text(file: BinaryIO, keyword: str, text: str) -> Iterator[bytes]:
@@ -67,10 +78,10 @@ def with_text(file: BinaryIO, keyword: str, text: str) -> Iterator[bytes]:
     same = [chunk for chunk, found in _texts(file, chunks) if found == keyword]
     behind_header = _end_of_header(chunks)
     start, end = (same[-1].start, same[-1].end) if same else (behind_header, behind_header)
-    yield _bytes(file, 0, start)
+    yield bytes_between(file, 0, start)
     yield _encoded(keyword, text)
     # What some tools put behind the end of the picture belongs to the file as well.
-    yield _bytes(file, end, None)
+    yield bytes_between(file, end, None)
 
 
 def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
@@ -97,7 +108,7 @@ def _texts(file: BinaryIO, chunks: list[_Chunk]) -> Iterator[tuple[_Chunk, str]]
     if len(texts) > MOST_TEXTS:
         raise MetadataError(f"the PNG file holds {len(texts):,} texts; more than {MOST_TEXTS:,} are not read")
     for chunk in texts:
-        head = _bytes(file, chunk.start + 8, chunk.start + 8 + min(chunk.size, _LONGEST_KEYWORD + 1))
+        head = bytes_between(file, chunk.start + 8, chunk.start + 8 + min(chunk.size, _LONGEST_KEYWORD + 1))
         yield chunk, head.partition(b"\0")[0].decode("latin-1")
 
 
@@ -109,44 +120,43 @@ def _end_of_header(chunks: list[_Chunk]) -> int:
     return end
 
 
-def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:
-    file.seek(start)
-    return file.read(-1 if end is None else end - start)
-
-
-def _decoded(file: BinaryIO, chunk: _Chunk, room: int) -> tuple[str, int]:
-    """Decode a text chunk; say also how many bytes the text has."""
+def _decoded(file: BinaryIO, chunk: _Chunk, room: _Room) -> str:
+    """Decode a text chunk, which takes up its room."""
     if chunk.size > LONGEST:
         raise _UndecodableError(f"has {chunk.size:,} bytes; more than {LONGEST:,} are not read")
-    if room <= 0:
+    if room.left <= 0:
         raise _UndecodableError(f"comes after {LONGEST_TOGETHER:,} bytes of others; more are not read")
-    content = _bytes(file, chunk.start + 8, chunk.end - 4)
-    if _bytes(file, chunk.end - 4, chunk.end) != _checksum(chunk.kind, content):
+    content = bytes_between(file, chunk.start + 8, chunk.end - 4)
+    if bytes_between(file, chunk.end - 4, chunk.end) != _checksum(chunk.kind, content):
         raise _UndecodableError("is damaged (its checksum does not fit)")
     _, _, rest = content.partition(b"\0")
     encoding = "latin-1"
     if chunk.kind == b"zTXt":
-        data = _inflated(rest[1:])
+        data = _inflated(rest[1:], room)
     elif chunk.kind == b"iTXt":
         parts = rest[2:].split(b"\0", 2)  # language, translated keyword, text
         if len(parts) < 3:
             raise _UndecodableError("is cut off")
-        data = _inflated(parts[2]) if rest[:1] == b"\1" else parts[2]
+        data = _inflated(parts[2], room) if rest[:1] == b"\1" else parts[2]
         encoding = "utf-8"
     else:
         data = rest
+    room.left -= len(data)
     try:
-        return data.decode(encoding), len(data)
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise _UndecodableError(f"is no UTF-8 (byte {error.start:,})") from error
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes, room: _Room) -> bytes:
     unfolding = zlib.decompressobj()
     try:
         text = unfolding.decompress(data, LONGEST)
     except zlib.error as error:
+        room.left -= LONGEST  # nobody says how far it came
         raise _UndecodableError(f"is compressed and damaged ({error})") from error
+    if not unfolding.eof:
+        room.left -= len(text)
     if unfolding.unconsumed_tail:
         raise _UndecodableError(f"unfolds to more than {LONGEST:,} bytes, which are not read")
     if not unfolding.eof:

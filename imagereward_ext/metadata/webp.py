@@ -8,12 +8,12 @@ from typing import BinaryIO, NamedTuple
 
 from imagereward_ext.errors import MetadataError
 from imagereward_ext.metadata import exif
-from imagereward_ext.metadata.found_text import LONGEST, MOST_PARTS
+from imagereward_ext.metadata.found_text import LONGEST, MOST_PARTS, bytes_between
 
 _HAS_EXIF, _HAS_ALPHA = 0x08, 0x10
 
 
-class _Chunk(NamedTuple):
+class _RiffChunk(NamedTuple):
     kind: bytes
     start: int
     size: int
@@ -31,7 +31,7 @@ def read_exif(file: BinaryIO) -> bytes:
         return b""
     start = found.start + 8
     # Some writers leave JPEG's prefix before the block.
-    return _bytes(file, start, start + min(found.size, LONGEST)).removeprefix(exif.PREFIX)
+    return bytes_between(file, start, start + min(found.size, LONGEST)).removeprefix(exif.PREFIX)
 
 
 def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
@@ -51,14 +51,16 @@ def with_exif(file: BinaryIO, block: bytes) -> Iterator[bytes]:
         parts.append(_chunk(b"EXIF", block))
     yield struct.pack("<4sI4s", b"RIFF", 4 + sum(map(len, parts)), b"WEBP")
     yield from parts
-    yield _bytes(file, chunks[-1].end, None)
+    yield bytes_between(file, chunks[-1].end, None)
 
 
-def _extended_header(file: BinaryIO, chunks: list[_Chunk]) -> bytes:
+def _extended_header(file: BinaryIO, chunks: list[_RiffChunk]) -> bytes:
     """Make the content of VP8X, which a file needs as soon as it holds more than one picture."""
     first = chunks[0]
     content = (
-        _content(file, first) if first.kind == b"VP8X" else _bytes(file, first.start + 8, first.start + 18)
+        _content(file, first)
+        if first.kind == b"VP8X"
+        else bytes_between(file, first.start + 8, first.start + 18)
     )
     if first.kind == b"VP8X" and len(content) >= 10:
         return bytes([content[0] | _HAS_EXIF]) + content[1:]
@@ -78,18 +80,18 @@ def _extended_header(file: BinaryIO, chunks: list[_Chunk]) -> bytes:
     return struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
 
 
-def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
+def _chunks(file: BinaryIO) -> Iterator[_RiffChunk]:
     """Walk over the chunks without reading the picture."""
     size_of_file = file.seek(0, 2)
-    (size,) = struct.unpack("<I", _bytes(file, 4, 8))
+    (size,) = struct.unpack("<I", bytes_between(file, 4, 8))
     position, end = 12, 8 + size
     if end > size_of_file + 1:  # the padding of the last chunk is missing in some files
         raise MetadataError("the WebP file is truncated")
     for _ in range(MOST_PARTS):
         if position + 8 > min(end, size_of_file):
             return
-        kind, size = struct.unpack("<4sI", _bytes(file, position, position + 8))
-        chunk = _Chunk(kind, position, size)
+        kind, size = struct.unpack("<4sI", bytes_between(file, position, position + 8))
+        chunk = _RiffChunk(kind, position, size)
         if position + 8 + size > size_of_file:
             raise MetadataError("the WebP file is truncated")
         yield chunk
@@ -97,13 +99,8 @@ def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
     raise MetadataError(f"the WebP file has more than {MOST_PARTS:,} chunks; such a file is not read")
 
 
-def _content(file: BinaryIO, chunk: _Chunk) -> bytes:
-    return _bytes(file, chunk.start + 8, chunk.start + 8 + chunk.size)
-
-
-def _bytes(file: BinaryIO, start: int, end: int | None) -> bytes:
-    file.seek(start)
-    return file.read(-1 if end is None else end - start)
+def _content(file: BinaryIO, chunk: _RiffChunk) -> bytes:
+    return bytes_between(file, chunk.start + 8, chunk.start + 8 + chunk.size)
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

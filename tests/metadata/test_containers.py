@@ -524,7 +524,7 @@ def test_a_full_disk_leaves_the_file_whole_and_nothing_beside_it(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if call == "write":  # the last bytes do not go out any more
-        monkeypatch.setattr(f"imagereward_ext.metadata.{format.lower()}._bytes", failing_late(full))
+        monkeypatch.setattr(f"imagereward_ext.metadata.{format.lower()}.bytes_between", failing_late(full))
     else:
         monkeypatch.setattr({"fsync": "os.fsync", "replace": "pathlib.Path.replace"}[call], full)
     with pytest.raises(MetadataError, match=r"image.*not written, No space left on device"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -126,6 +127,31 @@ def test_reading_a_file_takes_a_bounded_number_of_steps_and_reads_per_byte(
 def test_a_file_of_more_parts_than_any_program_makes_is_refused(name: str, size: int, says: str) -> None:
     with pytest.raises(MetadataError, match=says):
         read_container(CountedFile(containers.GROWING[name](size)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        zlib.compress(b"x" * (found_text.LONGEST + 1)),
+        zlib.compress(b"x" * found_text.LONGEST)[:-6],
+        zlib.compress(b"x" * found_text.LONGEST)[:-4] + b"sum!",
+        zlib.compress(b"\xff" * found_text.LONGEST),
+    ],
+    ids=["too long", "cut off", "damaged", "no UTF-8"],
+)
+def test_texts_that_unfold_to_nothing_take_up_room_too(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    unfolded: list[bytes] = []
+    inflated = png._inflated
+
+    def counted(data: bytes, *room: object) -> bytes:
+        unfolded.append(data)
+        return inflated(data, *room)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(png, "_inflated", counted)
+    chunk = containers.png_chunk(b"iTXt", b"parameters\0\1\0\0\0" + text)
+    found = png.read_texts(CountedFile(containers.png_with(chunk * 20)), ["parameters"])
+    assert "comes after 8,388,608 bytes of others; more are not read" in found["parameters"].flaw
+    assert len(unfolded) <= 5
 
 
 def test_a_text_longer_than_any_prompt_is_refused() -> None:
