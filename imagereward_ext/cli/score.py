@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """Print one line for each image, in the order given, as soon as it is known."""
     found = chosen_images(options)
     if not found.paths:
-        return SOME_FAILED
+        with Results(options.output, COLUMNS):
+            return SOME_FAILED
     request = Request.from_options(options)
     outcomes: list[Outcome] = []
     with Results(options.output, COLUMNS) as results:

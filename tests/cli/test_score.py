@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
 
 from imagereward_ext.cli import scoring as cli_scoring
+from imagereward_ext.cli.exit_codes import SOME_FAILED
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.images import open_image
 from imagereward_ext.metadata import records
@@ -140,6 +141,15 @@ def test_files_without_metadata_get_a_mark_of_their_own(scoring: Command, tmp_pa
     assert scoring("score", tmp_path, "--prompt", "a red fox", "--write").code == 0
     again = json.loads(scoring("score", tmp_path, "--only-unscored", "--json").out)
     assert [(record["stored"], record["prompt"]) for record in again] == [(True, "a red fox")] * 3
+
+
+@pytest.mark.parametrize(("output", "printed"), [("--json", "[]\n"), ("--csv", "file,score,"), ("", "")])
+def test_a_folder_without_images_prints_what_a_program_can_read(
+    scoring: Command, tmp_path: Path, output: str, printed: str
+) -> None:
+    told = scoring("score", tmp_path, *([output] if output else []))
+    assert (told.code, told.out[: len(printed)]) == (SOME_FAILED, printed)
+    assert "no images in this folder" in told.err
 
 
 def bad_files(folder: Path) -> dict[str, str]:
