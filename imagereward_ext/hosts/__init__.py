@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pkgutil import iter_modules
 
 from imagereward_ext.errors import UsageError
-from imagereward_ext.hosts.base import Checkpoint, Host, Sample
+from imagereward_ext.hosts.base import Checkpoint, Checkpoints, Host, Sample
 
-__all__ = ["Checkpoint", "Host", "Sample", "current_host"]
+__all__ = ["Checkpoint", "Checkpoints", "Host", "Sample", "current_host"]
 
 
 @lru_cache(maxsize=1)

@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from modules import call_queue, devices, images, processing, sd_models, sd_vae, shared
+from modules import call_queue, devices, sd_models, sd_vae, shared
 from modules.paths_internal import data_path, models_path
 
-from imagereward_ext.hosts.base import Checkpoint, Host, Sample
+from imagereward_ext.hosts.base import Checkpoint, Checkpoints, Host
+from imagereward_ext.hosts.images import Images
+from imagereward_ext.hosts.jobs import Jobs
 from imagereward_ext.memory import return_memory
 
 log = logging.getLogger("imagereward")
@@ -22,139 +24,18 @@ _held: dict[str, Callable[..., Any]] = {}
 """The host's own ways to load, while a training has the memory."""
 
 
-class A1111(Host):
-    """The host most others descend from."""
+class A1111Checkpoints(Checkpoints):
+    """The host loads what is chosen at once, and may hold several."""
 
-    name = "AUTOMATIC1111"
-
-    def data_folder(self) -> Path:
-        return Path(data_path)
-
-    def models_folder(self) -> Path:
-        return Path(models_path)
-
-    def lora_folder(self) -> Path:
-        return Path(self.flag("lora_dir") or self.models_folder() / "Lora")
-
-    def save_folder(self) -> Path:
-        return Path(self.option("outdir_save", "log/images"))
-
-    def option(self, name: str, default: Any = None) -> Any:
-        return getattr(shared.opts, name, default)
-
-    def flag(self, name: str, default: Any = None) -> Any:
-        return getattr(shared.cmd_opts, name, default)
-
-    def device(self) -> str:
-        return str(devices.device)
-
-    def queue(self) -> AbstractContextManager[Any]:
-        lock: AbstractContextManager[Any] = call_queue.queue_lock
-        return lock
-
-    def stopped(self) -> bool:
-        return bool(shared.state.interrupted or getattr(shared.state, "stopping_generation", False))
-
-    def half_done(self) -> bool:
-        return bool(shared.state.interrupted or shared.state.skipped)
-
-    def tell(self, text: str) -> None:
-        shared.state.textinfo = text
-
-    def expect(self, batches: int, steps: int) -> None:
-        shared.state.job_count = shared.state.job_no + batches
-        shared.state.processing_has_refined_job_count = True  # hires fix would double what is exact already
-        shared.total_tqdm.updateTotal(steps)
-
-    def generate(self, job: Any) -> Any:
-        return processing.process_images(job)
-
-    def fix_seeds(self, job: Any) -> None:
-        if not isinstance(job.seed, list):
-            job.seed = processing.get_fixed_seed(job.seed)
-        if not isinstance(job.subseed, list):
-            job.subseed = processing.get_fixed_seed(job.subseed)
-
-    def hires_prompts(self, job: Any) -> tuple[str, str]:
-        styles = shared.prompt_styles
-        positive, negative = job.hr_prompt or "", job.hr_negative_prompt or ""
-        return (
-            styles.apply_styles_to_prompt(positive, job.styles) if positive else "",
-            styles.apply_negative_styles_to_prompt(negative, job.styles) if negative else "",
-        )
-
-    def masks_per_image(self, job: Any) -> int:
-        if getattr(job, "mask_for_overlay", None) is None:
-            return 0
-        return int(bool(self.option("return_mask"))) + int(bool(self.option("return_mask_composite")))
-
-    def grid_of(self, images_: list[Any], job: Any) -> Any | None:
-        wanted = self.shows_grid() or self.option("grid_save")
-        too_few = len(images_) < 2 and self.option("grid_only_if_multiple")
-        if not images_ or too_few or not wanted or job.do_not_save_grid:
-            return None
-        return images.image_grid(images_, job.batch_size)
-
-    def shows_grid(self) -> bool:
-        return bool(self.option("return_grid"))
-
-    def grid_infotext(self, job: Any) -> str:
-        return str(
-            processing.create_infotext(
-                job,
-                job.all_prompts,
-                job.all_seeds,
-                job.all_subseeds,
-                use_main_prompt=True,
-                all_negative_prompts=job.all_negative_prompts,
-            )
-        )
-
-    def save_grid(self, grid: Any, job: Any, sample: Sample) -> None:
-        if not self.option("grid_save"):
-            return
-        images.save_image(
-            grid,
-            job.outpath_grids,
-            "grid",
-            sample.seed,
-            sample.prompt,
-            self.option("grid_format"),
-            info=sample.infotext,
-            short_filename=not self.option("grid_extended_filename"),
-            p=job,
-            grid=True,
-        )
-
-    def text_of(self, image: Any) -> str:
-        text, _ = images.read_info_from_image(image)
-        return str(text or "")
-
-    def font(self, size: int) -> Any:
-        return images.get_font(size)
-
-    def save_sample(self, job: Any, sample: Sample) -> None:
-        if job.do_not_save_samples or not self.option("samples_save"):
-            return  # the job's own word would also depend on whether the user has stopped it meanwhile
-        images.save_image(
-            sample.image,
-            job.outpath_samples,
-            "",
-            sample.seed,
-            sample.prompt,
-            self.option("samples_format"),
-            info=sample.infotext,
-            p=job,
-        )
-
-    def checkpoint(self) -> Checkpoint:
+    def _loaded(self) -> Checkpoint:
+        """Return the files of the checkpoint that is loaded, or would be."""
         loaded = sd_models.model_data.sd_model
         info = getattr(loaded, "sd_checkpoint_info", None) or sd_models.select_checkpoint()
         vae = getattr(sd_vae, "loaded_vae_file", None)
         return Checkpoint.of(Path(info.filename), Path(vae) if vae else None)
 
-    def checkpoints(self) -> dict[str, Checkpoint]:
-        loaded = self.checkpoint()
+    def by_name(self) -> dict[str, Checkpoint]:
+        loaded = self._loaded()
         files: dict[str, Checkpoint] = {}
         for info in sd_models.checkpoints_list.values():
             files[str(info.name)] = Checkpoint.of(Path(info.filename))
@@ -180,6 +61,39 @@ class A1111(Host):
     def restore(self) -> None:
         allow_loading()
         sd_models.reload_model_weights(forced_reload=True)
+
+
+class A1111(Host):
+    """The host most others descend from."""
+
+    name = "AUTOMATIC1111"
+    checkpoints = A1111Checkpoints()
+    jobs = Jobs()
+
+    def __init__(self) -> None:
+        self.images = Images(self.option)
+
+    def data_folder(self) -> Path:
+        return Path(data_path)
+
+    def models_folder(self) -> Path:
+        return Path(models_path)
+
+    def lora_folder(self) -> Path:
+        return Path(self.flag("lora_dir") or self.models_folder() / "Lora")
+
+    def option(self, name: str, default: Any = None) -> Any:
+        return getattr(shared.opts, name, default)
+
+    def flag(self, name: str, default: Any = None) -> Any:
+        return getattr(shared.cmd_opts, name, default)
+
+    def device(self) -> str:
+        return str(devices.device)
+
+    def queue(self) -> AbstractContextManager[Any]:
+        lock: AbstractContextManager[Any] = call_queue.queue_lock
+        return lock
 
 
 def hold_loading() -> None:

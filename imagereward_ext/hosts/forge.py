@@ -6,18 +6,15 @@ from pathlib import Path
 
 from modules import sd_models, shared
 
-from imagereward_ext.hosts.a1111 import A1111
+from imagereward_ext.hosts.a1111 import A1111, A1111Checkpoints
 from imagereward_ext.hosts.base import Checkpoint
 from imagereward_ext.memory import return_memory
 
 
-class Forge(A1111):
-    """Forge, whose jobs load the checkpoint when they start."""
+class ForgeCheckpoints(A1111Checkpoints):
+    """A job loads the one that is chosen when it starts."""
 
-    name = "Forge"
-    packages = ("modules_forge",)
-
-    def checkpoint(self) -> Checkpoint:
+    def _loaded(self) -> Checkpoint:
         wanted = (
             sd_models.model_data.forge_loading_parameters.get("checkpoint_info")
             or sd_models.select_checkpoint()
@@ -39,3 +36,11 @@ class Forge(A1111):
     def restore(self) -> None:
         sd_models.forge_model_reload()
         assert shared.sd_model is not None
+
+
+class Forge(A1111):
+    """Forge."""
+
+    name = "Forge"
+    packages = ("modules_forge",)
+    checkpoints = ForgeCheckpoints()

@@ -9,18 +9,15 @@ import torch
 from modules import sd_models
 
 from imagereward_ext.errors import ImageRewardError
-from imagereward_ext.hosts.a1111 import A1111, allow_loading, hold_loading
+from imagereward_ext.hosts.a1111 import A1111, A1111Checkpoints, allow_loading, hold_loading
 from imagereward_ext.memory import return_memory
 
 _hands_on: list[Any] = []
 """The host's module of its one thread, once it lets refusals through."""
 
 
-class ReForge(A1111):
-    """reForge."""
-
-    name = "reForge"
-    packages = ("modules_forge", "ldm_patched")
+class ReForgeCheckpoints(A1111Checkpoints):
+    """Loaded as in AUTOMATIC1111; Forge's memory management and the thread that generates hold it as well."""
 
     def make_room(self) -> None:
         from ldm_patched.modules import model_management
@@ -41,6 +38,14 @@ class ReForge(A1111):
     def restore(self) -> None:
         allow_loading()
         sd_models.load_model(sd_models.select_checkpoint(), forced_reload=True)
+
+
+class ReForge(A1111):
+    """reForge."""
+
+    name = "reForge"
+    packages = ("modules_forge", "ldm_patched")
+    checkpoints = ReForgeCheckpoints()
 
 
 def forget_results() -> None:

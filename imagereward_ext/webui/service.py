@@ -81,7 +81,7 @@ class Service:
         self, images: Sequence[Image], prompts: Sequence[str], wish: Wish, report: Say | None = None
     ) -> list[ScoreMark | None]:
         """Score images; one that gives no number is None. Raises an error with a plain sentence when none can."""
-        answer = self.residency.score(images, prompts, wish, report or self.host.tell)
+        answer = self.residency.score(images, prompts, wish, report or self.host.jobs.tell)
         return [
             ScoreMark(answer.label, value, answer.digest) if math.isfinite(value) else None
             for value in answer.values

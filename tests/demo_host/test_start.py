@@ -43,7 +43,7 @@ def test_the_refl_tab_begins_with_a_training_of_the_demos_size(data, tmp_path):
     from tests.webui.services import make_service
 
     service = make_service(tmp_path)
-    service.host.checkpoint = lambda: Checkpoint(start.MODELS / f"{NAME}.safetensors")
+    service.host.checkpoints.loaded = Checkpoint(start.MODELS / f"{NAME}.safetensors")
     service.host.options |= json.loads((data / "config.json").read_text())
     with gr.Blocks() as blocks:
         tab.build(service, TrainingService(service, tmp_path / "locks")).render()

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import ImageFont
 
-from imagereward_ext.hosts import Checkpoint, Host, Sample
+from imagereward_ext.hosts import Checkpoint, Checkpoints, Host, Sample
 from imagereward_ext.metadata import exif
 
 
@@ -19,9 +19,9 @@ class FakeHost(Host):
         self.folder = folder
         self.flags = flags
         self.options: dict[str, Any] = {}
-        self.told: list[str] = []
-        self.cut_short = False
-        self.stop = False
+        self.checkpoints = FakeCheckpoints(folder / "model.safetensors")
+        self.images = FakeImages()
+        self.jobs = FakeJobs()
 
     def data_folder(self) -> Path:
         return self.folder
@@ -31,9 +31,6 @@ class FakeHost(Host):
 
     def lora_folder(self) -> Path:
         return self.folder / "models" / "Lora"
-
-    def save_folder(self) -> Path:
-        return self.folder / "saved"
 
     def option(self, name: str, default: Any = None) -> Any:
         return self.options.get(name, default)
@@ -47,17 +44,56 @@ class FakeHost(Host):
     def queue(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def stopped(self) -> bool:
-        return self.stop
 
-    def half_done(self) -> bool:
-        return self.cut_short
+class FakeCheckpoints(Checkpoints):
+    def __init__(self, weights: Path) -> None:
+        self.loaded = Checkpoint(weights)
 
-    def tell(self, text: str) -> None:
-        self.told.append(text)
+    def by_name(self) -> dict[str, Checkpoint]:
+        return {self.loaded.weights.name: self.loaded}
 
-    def expect(self, batches: int, steps: int) -> None:
+    def make_room(self) -> None:
         pass
+
+    def load_when_asked(self) -> None:
+        pass
+
+    def restore(self) -> None:
+        pass
+
+
+class FakeImages:
+    """As `hosts.images`, which needs a WebUI: `test_detection.py` compares them."""
+
+    def masks_per_image(self, job: Any) -> int:
+        return 0
+
+    def grid(self, cells: list[Any], job: Any) -> Any | None:
+        return None
+
+    def grid_infotext(self, job: Any) -> str:
+        return ""
+
+    def save_grid(self, job: Any, sample: Sample) -> None:
+        pass
+
+    def save(self, job: Any, sample: Sample) -> None:
+        pass
+
+    def infotext(self, image: Any) -> str:
+        block = image.info.get("exif", b"").removeprefix(exif.PREFIX)
+        return image.info.get("parameters") or (exif.user_comment(block).text if block else "")
+
+    def font(self, size: int) -> Any:
+        return ImageFont.load_default()
+
+
+class FakeJobs:
+    """As `hosts.jobs`, which needs a WebUI: `test_detection.py` compares them."""
+
+    def __init__(self) -> None:
+        self.cut_short = False
+        self.stop = False
 
     def generate(self, job: Any) -> Any:
         raise AssertionError("these tests start no generation")
@@ -68,39 +104,14 @@ class FakeHost(Host):
     def hires_prompts(self, job: Any) -> tuple[str, str]:
         return "", ""
 
-    def masks_per_image(self, job: Any) -> int:
-        return 0
-
-    def grid_of(self, images: list[Any], job: Any) -> Any | None:
-        return None
-
-    def grid_infotext(self, job: Any) -> str:
-        return ""
-
-    def save_grid(self, grid: Any, job: Any, sample: Sample) -> None:
+    def expect(self, batches: int, steps: int) -> None:
         pass
 
-    def shows_grid(self) -> bool:
-        return False
-
-    def text_of(self, image: Any) -> str:
-        block = image.info.get("exif", b"").removeprefix(exif.PREFIX)
-        return image.info.get("parameters") or (exif.user_comment(block).text if block else "")
-
-    def font(self, size: int) -> Any:
-        return ImageFont.load_default()
-
-    def save_sample(self, job: Any, sample: Sample) -> None:
+    def tell(self, text: str) -> None:
         pass
 
-    def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.folder / "model.safetensors")
+    def stopped(self) -> bool:
+        return self.stop
 
-    def make_room(self) -> None:
-        pass
-
-    def load_when_asked(self) -> None:
-        pass
-
-    def restore(self) -> None:
-        pass
+    def half_done(self) -> bool:
+        return self.cut_short

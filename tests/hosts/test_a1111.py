@@ -23,19 +23,20 @@ sd_models.send_model_to_trash = lambda model: None
 sd_models.model_data.set_sd_model(object())
 own = sd_models.reload_model_weights = lambda **how: loads.append(how)
 own_vae = sd_vae.reload_vae_weights = lambda: loads.append("vae")
-A1111().make_room()
-A1111().make_room()
+checkpoints = A1111().checkpoints
+checkpoints.make_room()
+checkpoints.make_room()
 assert shared.opts.set("sd_model_checkpoint", "other")
 sd_vae.reload_vae_weights()
 assert shared.opts.sd_model_checkpoint == "other", "what is chosen stays chosen"
 assert shared.sd_model is None and not loads, "neither the page nor another choice loads in the middle of a training"
-A1111().load_when_asked()
+checkpoints.load_when_asked()
 assert not loads, "only when something asks"
 assert (sd_models.reload_model_weights, sd_vae.reload_vae_weights) == (own, own_vae)
 shared.sd_model
 assert loads == ["loaded"]
-A1111().make_room()
-A1111().restore()
+checkpoints.make_room()
+checkpoints.restore()
 assert loads == ["loaded", dict(forced_reload=True)]
 """
 

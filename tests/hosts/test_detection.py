@@ -1,5 +1,7 @@
 import importlib
+import inspect
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 from imagereward_ext import hosts
 from imagereward_ext.errors import UsageError
 from tests.hosting import ROOT
+from tests.hosts.fake_host import FakeHost
 
 
 class AnyModule(ModuleType):
@@ -24,10 +27,13 @@ class AnyModule(ModuleType):
 
 @pytest.fixture
 def some_webui(monkeypatch, tmp_path):
-    """Let a WebUI of some packages be here, and a host be known whose file lies elsewhere."""
+    """Let a WebUI of some packages be here, and the new host of docs/hosts.md be known."""
     for name in ("modules", "modules.paths_internal"):
         monkeypatch.setitem(sys.modules, name, AnyModule(name))
-    (tmp_path / "newcomer.py").write_text(NEWCOMER, encoding="utf-8")
+    (newcomer,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "hosts.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    (tmp_path / "newcomer.py").write_text(newcomer, encoding="utf-8")
     monkeypatch.setattr(hosts, "__path__", [*hosts.__path__, str(tmp_path)])
     loaded = set(sys.modules)
     yield lambda *packages: monkeypatch.setattr(
@@ -38,15 +44,6 @@ def some_webui(monkeypatch, tmp_path):
         if name.startswith("imagereward_ext.hosts."):
             del sys.modules[name]
             delattr(hosts, name.rpartition(".")[2])
-
-
-NEWCOMER = """
-from imagereward_ext.hosts.a1111 import A1111
-
-class Newcomer(A1111):
-    name = "a new host"
-    packages = ("modules_forge", "newcomers_own")
-"""
 
 
 @pytest.mark.parametrize(
@@ -64,6 +61,35 @@ def test_hosts_are_told_apart_by_their_packages(some_webui, packages, expected):
     assert hosts.current_host().name == expected
 
 
+def test_a_new_host_brings_its_own_checkpoints_and_inherits_the_rest(some_webui, monkeypatch):
+    some_webui("modules_forge", "newcomers_own")
+    asked = []
+    for name in ("newcomers_own", "newcomers_own.loading"):
+        monkeypatch.setitem(sys.modules, name, AnyModule(name))
+    sys.modules["newcomers_own"].loading = sys.modules["newcomers_own.loading"]
+    sys.modules["newcomers_own.loading"].load_again = lambda: asked.append("load again")
+    newcomer = hosts.current_host()
+    newcomer.checkpoints.restore()
+    assert asked == ["load again"]
+    newcomer.checkpoints.load_when_asked()  # Forge's: nothing to do
+    forge = next(host for host in hosts.known_hosts() if host.name == "Forge")()
+    assert type(newcomer.images) is type(forge.images) and newcomer.jobs is forge.jobs
+
+
+def test_the_host_of_the_tests_is_called_like_a_real_one(some_webui, tmp_path):
+    """What stands on the seam is tested with a fake one, which must not be another."""
+
+    def calls(thing):
+        methods = inspect.getmembers(thing, inspect.ismethod)
+        return {name: str(inspect.signature(method)) for name, method in methods if not name.startswith("_")}
+
+    some_webui()
+    real, fake = hosts.current_host(), FakeHost(tmp_path)
+    assert calls(real) == calls(fake)
+    for part in ("checkpoints", "images", "jobs"):
+        assert calls(getattr(real, part)) == calls(getattr(fake, part)) != {}
+
+
 def test_outside_a_webui_the_error_says_so():
     hosts.current_host.cache_clear()
     with pytest.raises(UsageError, match="needs a running Stable Diffusion WebUI"):
@@ -72,7 +98,8 @@ def test_outside_a_webui_the_error_says_so():
 
 def test_importing_the_seam_loads_no_host():
     importlib.import_module("imagereward_ext.hosts")
-    assert "imagereward_ext.hosts.a1111" not in sys.modules
+    loaded = {name for name in sys.modules if name.startswith("imagereward_ext.hosts.")}
+    assert loaded == {"imagereward_ext.hosts.base"}
 
 
 START = """

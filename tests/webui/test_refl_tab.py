@@ -38,7 +38,7 @@ from tests.tiny import make_tiny_scorer_folder, picture  # noqa: E402
 def service(service, tmp_path):
     checkpoint = tmp_path / "models" / "model.safetensors"
     checkpoint.touch()
-    service.host.checkpoint = lambda: Checkpoint(checkpoint)
+    service.host.checkpoints.loaded = Checkpoint(checkpoint)
     return service
 
 
@@ -297,7 +297,7 @@ def test_the_checkpoint_is_the_one_that_is_loaded_when_the_run_is_started(traini
     assert Path(config_of(training, page)["checkpoint"]).name == "model.safetensors"
     other = tmp_path / "models" / "other.safetensors"
     other.touch()
-    service.host.checkpoint = lambda: Checkpoint(other)
+    service.host.checkpoints.loaded = Checkpoint(other)
     assert Path(config_of(training, page)["checkpoint"]).name == "other.safetensors"
 
 
@@ -306,7 +306,7 @@ def test_every_path_given_to_the_training_is_whole(training, service, tmp_path, 
     monkeypatch.chdir(tmp_path)
     service.host.folder = Path()
     checkpoint = Path("models") / "model.safetensors"
-    service.host.checkpoint = lambda: Checkpoint(checkpoint, vae=checkpoint)
+    service.host.checkpoints.loaded = Checkpoint(checkpoint, vae=checkpoint)
     relative = TrainingService(service, tmp_path / "locks")
     config = config_of(relative, typed())
     for name in ("checkpoint", "vae", "prompts", "output", "lora_dir"):
@@ -601,7 +601,7 @@ def test_a_prompt_file_of_garbage_is_told_by_its_name(training, tmp_path):
 
 
 def test_a_checkpoint_deleted_meanwhile_is_told(training, service):
-    service.host.checkpoint().weights.unlink()
+    service.host.checkpoints.loaded.weights.unlink()
     with pytest.raises(UsageError, match=r"model.safetensors is not there any more"):
         training.start(typed())
 
@@ -718,9 +718,9 @@ def test_scoring_takes_nothing_from_the_card_of_a_training(training, service, mo
 
 def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path):
     calls = []
-    service.host.make_room = lambda: calls.append("make_room")
-    service.host.restore = lambda: calls.append("restore")
-    service.host.load_when_asked = lambda: calls.append("load_when_asked")
+    service.host.checkpoints.make_room = lambda: calls.append("make_room")
+    service.host.checkpoints.restore = lambda: calls.append("restore")
+    service.host.checkpoints.load_when_asked = lambda: calls.append("load_when_asked")
     with service.residency.borrow(service.wish()):
         pass
     order = Order({"name": "run", "output": str(tmp_path)})
@@ -738,8 +738,8 @@ def test_room_is_made_and_the_checkpoint_comes_back_as_wished(service, tmp_path)
 def test_a_generation_that_has_the_queue_first_may_load_the_checkpoint(service, tmp_path):
     calls, queue = [], threading.Lock()
     service.host.queue = lambda: queue
-    service.host.load_when_asked = lambda: calls.append("load_when_asked")
-    service.host.restore = lambda: calls.append("restore")
+    service.host.checkpoints.load_when_asked = lambda: calls.append("load_when_asked")
+    service.host.checkpoints.restore = lambda: calls.append("restore")
     order = Order({"name": "run", "output": str(tmp_path)}, restore=True)
     order.folder.mkdir()
     back = threading.Thread(target=handover.Handover(service).give_back, args=(order,))
@@ -755,9 +755,9 @@ def test_a_generation_that_has_the_queue_first_may_load_the_checkpoint(service, 
 
 def test_with_generate_the_checkpoint_stays(service, tmp_path):
     calls = []
-    service.host.make_room = lambda: calls.append("make_room")
-    service.host.restore = lambda: calls.append("restore")
-    service.host.load_when_asked = lambda: calls.append("load_when_asked")
+    service.host.checkpoints.make_room = lambda: calls.append("make_room")
+    service.host.checkpoints.restore = lambda: calls.append("restore")
+    service.host.checkpoints.load_when_asked = lambda: calls.append("load_when_asked")
     for restore in (True, False):
         order = Order({"name": "run", "output": str(tmp_path)}, generate=True, restore=restore)
         order.folder.mkdir(exist_ok=True)
@@ -770,7 +770,7 @@ def test_a_checkpoint_that_does_not_come_back_is_told_and_is_no_crash(service, t
     def broken():
         raise RuntimeError("out of memory")
 
-    service.host.restore = broken
+    service.host.checkpoints.restore = broken
     order = Order({"name": "run", "output": str(tmp_path)}, restore=True)
     order.folder.mkdir()
     handover.Handover(service).give_back(order)

@@ -41,6 +41,15 @@ def scored_job(service, image):
     return p
 
 
+@pytest.fixture
+def folder(service, tmp_path):
+    """Where the Save button writes."""
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    service.host.options["outdir_save"] = str(folder)
+    return folder
+
+
 def test_a_mask_saved_after_its_image_loses_the_score(service):
     image = picture()
     p = scored_job(service, image)
@@ -105,9 +114,7 @@ def test_files_without_parameters_are_left_alone():
     assert params.pnginfo == {}
 
 
-def test_the_save_button_writes_a_table_of_its_own(service):
-    folder = service.host.save_folder()
-    folder.mkdir()
+def test_the_save_button_writes_a_table_of_its_own(service, folder):
     button = SimpleNamespace(infotexts=[])
     for n in (1, 2):
         after_saved(saving(picture(), button, MARKED, folder / "2026" / f"{n}.png"), service)
@@ -124,9 +131,7 @@ def test_the_save_button_writes_a_table_of_its_own(service):
     }
 
 
-def test_the_table_has_the_decimals_of_the_settings(service):
-    folder = service.host.save_folder()
-    folder.mkdir()
+def test_the_table_has_the_decimals_of_the_settings(service, folder):
     service.host.options["imagereward_decimals"] = 6
     text = MARKED.replace("0.5000", "-0.123456")
     after_saved(saving(picture(), SimpleNamespace(), text, folder / "1.png"), service)
@@ -148,9 +153,7 @@ def test_a_host_that_numbers_taken_names_is_corrected(service, tmp_path, action)
 
 
 @pytest.mark.parametrize("case", ["a job's own save", "another folder", "no score", "tables switched off"])
-def test_nothing_else_is_in_the_table(service, tmp_path, case):
-    folder = service.host.save_folder()
-    folder.mkdir()
+def test_nothing_else_is_in_the_table(service, folder, tmp_path, case):
     button, name, text = SimpleNamespace(), folder / "1.png", MARKED
     if case == "a job's own save":
         button = SimpleNamespace(sd_model=None)

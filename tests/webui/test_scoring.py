@@ -139,7 +139,7 @@ def test_a_job_without_images_is_fine(service):
 
 
 def test_images_cut_short_are_neither_scored_nor_filtered(service):
-    service.host.cut_short = True
+    service.host.jobs.cut_short = True
     result = make(make_job(), service, arguments=[{"score": True, "filter_low": True, "limit": 1e9}])
     assert len(result.images) == 1 and result.extra_generation_params[ANSWER]["scores"] == [None]
     assert "cut short" in result.comments
@@ -236,8 +236,8 @@ def test_what_another_extension_made_unreadable_is_kept_for_a_script_of_several_
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_grid_holds_its_parameters_only_where_the_user_wants_that(service, wanted):
     grid = picture()
-    service.host.grid_of = lambda images, p: grid
-    service.host.grid_infotext = lambda p: "the grid's"
+    service.host.images.grid = lambda images, p: grid
+    service.host.images.grid_infotext = lambda p: "the grid's"
     service.host.options["enable_pnginfo"] = wanted
     make(make_job(), service, [{"score": True, "sort": True}])
     assert grid.info.get("parameters") == ("the grid's" if wanted else None)
@@ -304,7 +304,7 @@ def test_an_empty_gallery_comes_with_the_place_of_the_files(
 
 
 def test_the_saved_masks_of_a_rejected_image_go_with_it(service, tmp_path):
-    service.host.masks_per_image = lambda p: 1
+    service.host.images.masks_per_image = lambda p: 1
     p = make_job()
     scoring.begin(p, [{"score": True, "filter_low": True, "limit": 1e9}], service)
     pictures = [picture(1), picture(2)]
@@ -321,7 +321,7 @@ def test_the_saved_masks_of_a_rejected_image_go_with_it(service, tmp_path):
 def test_an_image_that_cannot_be_put_aside_stays_with_its_masks_and_that_is_told(service, tmp_path, fails):
     setting = "rejected" if "mask" in fails else "re\0jected"
     service.host.options["imagereward_rejected_folder"] = setting
-    service.host.masks_per_image = lambda p: 1
+    service.host.images.masks_per_image = lambda p: 1
     p = make_job()
     scoring.begin(p, [{"score": True, "filter_low": True, "limit": 1e9}], service)
     pictures = [picture(1), picture(2)]

@@ -33,7 +33,7 @@ def service(service):
     """A service over a host that draws one picture per seed, twice as large with hires fix."""
     service.host.options["imagereward_decimals"] = 6
     service.made, service.restored, service.saved = [], [], []
-    service.host.save_sample = lambda p, sample: p.do_not_save_samples or service.saved.append(sample.seed)
+    service.host.images.save = lambda p, sample: p.do_not_save_samples or service.saved.append(sample.seed)
     service.fails_at = None
 
     def generate(p):
@@ -52,8 +52,8 @@ def service(service):
         for index, seed in enumerate(p.all_seeds):
             p.batch_index = index
             image = picture(seed, size=(96, 80) if p.enable_hr else (48, 40))
-            if service.host.stop_after == len(service.made):
-                service.host.stop = True
+            if service.host.jobs.stop_after == len(service.made):
+                service.host.jobs.stop = True
             args = SimpleNamespace(image=image)
             runner.postprocess_image(p, args)
             runner.postprocess_image_after_composite(p, args)
@@ -74,8 +74,8 @@ def service(service):
         scoring.conclude(p, result)
         return result
 
-    service.host.generate = generate
-    service.host.stop_after = None
+    service.host.jobs.generate = generate
+    service.host.jobs.stop_after = None
     return service
 
 
@@ -157,7 +157,7 @@ def test_the_cap_ends_it(service):
 
 
 def test_stop_ends_it_and_keeps_what_is_made(service):
-    service.host.stop_after = 2
+    service.host.jobs.stop_after = 2
     result = run(service, limit=-1e9, until=100, tries=50)
     assert len(service.made) == 2 and len(result.images) == 4
     assert "you stopped it" in note(result)
@@ -184,13 +184,13 @@ def test_without_a_score_nothing_is_tried_again(service):
 
 
 def test_a_skipped_try_is_followed_by_the_next(service):
-    original = service.host.generate
+    original = service.host.jobs.generate
 
     def generate(p):
-        service.host.cut_short = not service.made  # Skip is pressed during the first try
+        service.host.jobs.cut_short = not service.made  # Skip is pressed during the first try
         return original(p)
 
-    service.host.generate = generate
+    service.host.jobs.generate = generate
     result = run(service, limit=-1e9, until=2, tries=9)
     assert [seed for seed, *_ in service.made] == [10, 12]
     assert len(result.images) == 4 and "without a score nothing can pass" not in note(result)
@@ -199,20 +199,20 @@ def test_a_skipped_try_is_followed_by_the_next(service):
 
 @pytest.mark.parametrize("enable_hr", [False, True])
 def test_the_answer_names_the_scorer_even_if_the_last_job_scored_nothing(service, enable_hr):
-    original = service.host.generate
+    original = service.host.jobs.generate
 
     def generate(p):
-        service.host.cut_short = bool(service.made)
+        service.host.jobs.cut_short = bool(service.made)
         return original(p)
 
-    service.host.generate = generate
+    service.host.jobs.generate = generate
     p = make_job(service, enable_hr=enable_hr, batch_size=1)
     result = run(service, p, limit=-1e9, until=2, tries=2, hires_for_passing=True)
     assert result.extra_generation_params[ANSWER]["scorer"] == "ImageReward"
 
 
 def test_a_skipped_small_image_gets_no_second_pass(service):
-    service.host.cut_short = True
+    service.host.jobs.cut_short = True
     result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
     assert [hires for _, _, hires, _ in service.made] == [False] and len(result.images) == 2
     assert service.saved == [], "the host saves no half-finished image either"
@@ -291,33 +291,33 @@ def test_hires_that_fails_keeps_the_small_images(service):
 
 
 def test_stopping_between_hires_jobs_keeps_the_small_images(service):
-    service.host.stop_after = 2
+    service.host.jobs.stop_after = 2
     result = run(service, make_job(service, batch_size=3, enable_hr=True), limit=-1e9, hires_for_passing=True)
     assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]
     assert service.saved == [11, 12]
 
 
 def test_stopping_as_a_hires_job_begins_keeps_the_small_image(service):
-    original = service.host.generate
+    original = service.host.jobs.generate
 
     def generate(p):
         if p.enable_hr:
-            p.n_iter, service.host.stop = 0, True
+            p.n_iter, service.host.jobs.stop = 0, True
         return original(p)
 
-    service.host.generate = generate
+    service.host.jobs.generate = generate
     result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
     assert [image.size for image in result.images] == [(48, 40)] * 2 and result.all_seeds == [10, 11]
 
 
 def test_a_hires_job_that_is_cut_short_costs_no_finished_small_image(service):
-    original = service.host.generate
+    original = service.host.jobs.generate
 
     def generate(p):
-        service.host.cut_short = service.host.stop = p.enable_hr
+        service.host.jobs.cut_short = service.host.jobs.stop = p.enable_hr
         return original(p)
 
-    service.host.generate = generate
+    service.host.jobs.generate = generate
     result = run(service, make_job(service, enable_hr=True), limit=-1e9, hires_for_passing=True)
     assert [image.size for image in result.images] == [(96, 80), (48, 40), (48, 40)]
     assert service.saved == [10, 11], "the host saves no half-finished image"
@@ -327,7 +327,7 @@ def test_a_full_disk_costs_no_small_image(service):
     def refuse(p, sample):
         raise OSError("no space left on device")
 
-    service.host.save_sample = refuse
+    service.host.images.save = refuse
     result = run(service, make_job(service, enable_hr=True), limit=1e9, keep_one=True, hires_for_passing=True)
     assert [image.size for image in result.images] == [(48, 40)]
     assert note(result).count("a small image was not saved: OSError: no space left on device") == 1
@@ -335,12 +335,12 @@ def test_a_full_disk_costs_no_small_image(service):
 
 def test_a_grid_is_drawn_although_nothing_passed_in_the_first_try(service):
     grids = []
-    service.host.grid_of = lambda images, p: grids.append(p.do_not_save_grid)
+    service.host.images.grid = lambda images, p: grids.append(p.do_not_save_grid)
     run(service, make_job(service, enable_hr=True), limit=1e9, hires_for_passing=True)
     assert grids == [False]
 
 
 def test_without_the_always_on_script_there_is_one_job(service):
-    service.host.generate = lambda p: service.made.append(p.seed) or SimpleNamespace(images=[picture()])
+    service.host.jobs.generate = lambda p: service.made.append(p.seed) or SimpleNamespace(images=[picture()])
     p = make_job(service, all_prompts=["a"])
     assert len(run(service, p, until=3, tries=9).images) == 1 and service.made == [10]

@@ -38,8 +38,8 @@ def world(service, tmp_path, monkeypatch):
     start = process._START.replace("sys.exit(", "import tests.jobs.stand_in; sys.exit(")
     monkeypatch.setattr(process, "_START", start)
     (tmp_path / "model.safetensors").touch()
-    service.host.checkpoint = lambda: Checkpoint(tmp_path / "model.safetensors")
-    service.host.make_room = lambda: None
+    service.host.checkpoints.loaded = Checkpoint(tmp_path / "model.safetensors")
+    service.host.checkpoints.make_room = lambda: None
     training = TrainingService(service, tmp_path / "locks")
     monkeypatch.setattr(training.packages, "missing", list)
     yield service, training

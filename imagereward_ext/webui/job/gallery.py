@@ -66,14 +66,14 @@ def _draw_grid(job: ScoringJob, images: list[ScoredImage]) -> tuple[Any | None, 
     """Draw and save the grid of what is left; return it if the gallery shows grids. A full disk costs no image."""
     host, p = job.service.host, job.p
     try:
-        text = host.grid_infotext(p)
-        grid = host.grid_of([image.image for image in images], p)
+        text = host.images.grid_infotext(p)
+        grid = host.images.grid([image.image for image in images], p)
         if grid is None:
             return None, text
         if host.option("enable_pnginfo", True):
             grid.info["parameters"] = text
-        host.save_grid(grid, p, Sample(grid, text, images[0].prompt, images[0].seed))
+        host.images.save_grid(p, Sample(grid, text, images[0].prompt, images[0].seed))
     except Exception as error:
         job.note(f"no grid: {error_message(error)}")
         return None, ""
-    return (grid if host.shows_grid() else None), text
+    return (grid if host.option("return_grid") else None), text

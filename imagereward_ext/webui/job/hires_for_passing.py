@@ -50,22 +50,23 @@ def draft_then_hires(job: Any, instructions: Instructions, tally: Tally, service
 
     Return the host's last result and the job it came from.
     """
+    jobs = service.host.jobs
     drafts = replace(instructions, collected=[], draft=True)
     small = _draft_job(job, drafts, service)
-    result, ran = service.host.generate(small), small
+    result, ran = jobs.generate(small), small
     job.all_prompts = small.all_prompts
     passing = _passing(drafts.collected, tally.limit, skipped=_cut_short(small))
-    service.host.expect(len(passing) * 2, (job.hr_second_pass_steps or job.steps) * len(passing))
+    jobs.expect(len(passing) * 2, (job.hr_second_pass_steps or job.steps) * len(passing))
     enlarged: list[ScoredImage] = []
     failed = False
     for number, image in enumerate(passing, start=1):
-        if failed or service.host.stopped():
+        if failed or jobs.stopped():
             break
-        service.host.tell(f"Hires fix for image {number} of {len(passing)} that passed")
+        jobs.tell(f"Hires fix for image {number} of {len(passing)} that passed")
         large = _hires_job(job, instructions, image, service)
         known = len(instructions.collected)
         try:
-            result = service.host.generate(large)
+            result = jobs.generate(large)
             ran = large
         except Exception as error:
             failed = True
@@ -95,7 +96,7 @@ def _keep_small(small: Any, images: list[ScoredImage], instructions: Instruction
         if not skipped or service.host.option("save_incomplete_images"):
             try:
                 sample = Sample(image.image, image.infotext, image.prompt, image.seed)
-                service.host.save_sample(small, sample)
+                service.host.images.save(small, sample)
             except Exception as error:  # a full disk costs no image
                 instructions.note(f"a small image was not saved: {error_message(error)}")
         instructions.collected.append(image)
@@ -120,7 +121,7 @@ def _hires_job(job: Any, instructions: Instructions, image: ScoredImage, service
     """Continue one small image: its own seed and its resolved prompt, styles included."""
     large = copy(job)
     large.extra_generation_params = dict(job.extra_generation_params)
-    large.hr_prompt, large.hr_negative_prompt = service.host.hires_prompts(job)
+    large.hr_prompt, large.hr_negative_prompt = service.host.jobs.hires_prompts(job)
     large.prompt, large.negative_prompt, large.styles = image.prompt, image.negative_prompt, []
     large.seed, large.subseed = image.seed, image.subseed
     large.batch_size = large.n_iter = 1

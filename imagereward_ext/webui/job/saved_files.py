@@ -85,7 +85,7 @@ def after_saved(params: Any, service: Service) -> None:
         params.image.already_saved_as = str(rejected_files.last_numbered(Path(params.filename)))
     if hasattr(params.p, "sd_model") or not service.host.option("save_write_log_csv", True):
         return  # a job's own save, not the button's
-    folder = service.host.save_folder().resolve()
+    folder = Path(service.host.option("outdir_save", "log/images")).resolve()
     path = Path(params.filename).resolve()
     text = params.pnginfo.get(PARAMETERS)
     if not text or folder not in path.parents:
@@ -117,7 +117,9 @@ def offer_file_name_token(generator: Any, nothing: Any, service: Service) -> Non
         return
 
     def token(namer: Any) -> Any:
-        score = score_of(getattr(namer, "image", None), getattr(namer, "p", None), service.host.text_of)
+        score = score_of(
+            getattr(namer, "image", None), getattr(namer, "p", None), service.host.images.infotext
+        )
         return nothing if score is None else rounded(score, service.settings().decimals)
 
     generator.replacements["imagereward"] = token

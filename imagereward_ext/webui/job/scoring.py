@@ -79,7 +79,7 @@ def score_image(p: Any, image: Any) -> None:
         return
     take_in_hand(job)
     mark = None
-    if job.service.host.half_done():
+    if job.service.host.jobs.half_done():
         job.cut_short = True
         job.note("an image that was cut short is not scored")
     elif not job.failed:
@@ -136,7 +136,7 @@ def conclude(p: Any, processed: Any) -> None:
     p.do_not_save_grid = job.grid_was_off
     job.service.job_over()
     lists = ResultLists.read(processed)
-    arrangement = take_apart(lists, job.images, job.service.host.masks_per_image(p))
+    arrangement = take_apart(lists, job.images, job.service.host.images.masks_per_image(p))
     if arrangement is None:
         job.note("another extension changed the list of images: nothing was filtered or sorted")
     if job.instructions.collects:

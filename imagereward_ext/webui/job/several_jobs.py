@@ -32,7 +32,7 @@ def run(p: Any, reading: Reading[ScoringRequest], service: Service) -> Any:
         problems += ("Hires fix only for images that pass does nothing where Hires. fix is off",)
     if not request.until and not gated:
         Instructions(request, problems).give_to(p)
-        return service.host.generate(p)
+        return service.host.jobs.generate(p)
     return _Several(p, request, problems, gated, service).run()
 
 
@@ -63,11 +63,11 @@ class _Several:
 
     def run(self) -> Any:
         """Try until enough images pass, the cap is reached, or the user stops."""
-        host = self.service.host
-        host.fix_seeds(self.p)
+        jobs = self.service.host.jobs
+        jobs.fix_seeds(self.p)
         tries = self.request.tries if self.request.until else 1
         offset = number = 0
-        while number < tries and not (number and host.stopped()):
+        while number < tries and not (number and jobs.stopped()):
             self._announce(number, tries)
             try:
                 offset += self._attempt(offset)
@@ -92,7 +92,7 @@ class _Several:
         if self.gated:
             result, ran = draft_then_hires(p, instructions, self.tally, self.service)
         else:
-            result, ran = self.service.host.generate(p), p
+            result, ran = self.service.host.jobs.generate(p), p
         if self.first_result is None:
             self.first_result, self.first_ran = result, ran
         elif self.job is not None:
@@ -130,11 +130,11 @@ class _Several:
                 self.images.remove(image)
 
     def _announce(self, number: int, tries: int) -> None:
-        host, p = self.service.host, self.p
+        jobs, p = self.service.host.jobs, self.p
         passes = 2 if getattr(p, "enable_hr", False) else 1
-        host.expect(p.n_iter * (tries - number) * passes, p.steps * p.n_iter * (tries - number) * passes)
+        jobs.expect(p.n_iter * (tries - number) * passes, p.steps * p.n_iter * (tries - number) * passes)
         if self.request.until:
-            host.tell(
+            jobs.tell(
                 f"{self._passed()} of {self.request.until} images passed; try {number + 1} of at most {tries}"
             )
 
@@ -154,7 +154,7 @@ class _Several:
     def _why_so_few(self, passed: int, tries: int) -> str:
         made = f"{tries} tries" if tries > 1 else "one try"
         wanted = f"{passed} of the {self.request.until} wanted"
-        if self.service.host.stopped():
+        if self.service.host.jobs.stopped():
             return f"you stopped it after {made}: {wanted}"
         if self._hopeless():
             return f"stopped after {made}, as without a score nothing can pass: {wanted}"

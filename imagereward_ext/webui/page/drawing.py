@@ -16,7 +16,7 @@ def draw_score(image: Image, text: str, host: Host) -> Image:
     """Return a copy with the text on a dark ground at its lower left; the image itself is the user's."""
     copy = image.convert("RGB")
     draw = ImageDraw.Draw(copy)
-    font = host.font(max(10, copy.height // 16))
+    font = host.images.font(max(10, copy.height // 16))
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = max(2, (bottom - top) // 4)
     height = bottom - top + 2 * pad

@@ -30,14 +30,14 @@ class ImageRewardExtras(scripts_postprocessing.ScriptPostprocessing):  # type: i
     def process_firstpass(self, pp: Any, **arguments: Any) -> None:
         """Note the image's own text before other steps replace the image."""
         if arguments.get("enable"):
-            setattr(pp, _TEXT_MARK, service().host.text_of(pp.image))
+            setattr(pp, _TEXT_MARK, service().host.images.infotext(pp.image))
 
     def process(self, pp: Any, **arguments: Any) -> None:
         """Score the image and put the score where the result's parameters are written."""
         if not arguments.get("enable"):
             return
         settings = service().settings()
-        text = getattr(pp, _TEXT_MARK, "") or service().host.text_of(pp.image)
+        text = getattr(pp, _TEXT_MARK, "") or service().host.images.infotext(pp.image)
         try:
             own = plain_prompt(infotext.parse(text).prompt)
         except MetadataError as error:

@@ -34,7 +34,7 @@ def add_to(gallery: Any, opened: Callable[[Any], Any], service: Service) -> None
 def scores_in(items: Sequence[Any], opened: Callable[[Any], Any], service: Service) -> str:
     """Tell the scores of one scorer, in the words of a job's generation info; "" when there are none."""
     try:
-        marks = [find_marks(service.host.text_of(opened(item))) for item in items]
+        marks = [find_marks(service.host.images.infotext(opened(item))) for item in items]
     except Exception as error:
         error_message(error)  # to the log: the images are there all the same
         return ""

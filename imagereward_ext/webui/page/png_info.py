@@ -49,7 +49,7 @@ def score_line(picture: Any, service: Service) -> str:
     if picture is None:
         return ""
     try:
-        marks = find_marks(service.host.text_of(_opened(picture)))
+        marks = find_marks(service.host.images.infotext(_opened(picture)))
     except ImageError as error:
         return _shown(f"{error}.")
     except MetadataError as error:
@@ -67,7 +67,7 @@ def score_now(picture: Any, service: Service) -> str:
     settings = service.settings()
     try:
         image = _opened(picture)
-        text = service.host.text_of(image)
+        text = service.host.images.infotext(image)
         prompt = settings.text or plain_prompt(infotext.parse(text).prompt)
     except (ImageError, MetadataError) as error:
         return _shown(f"Not scored: {error}.")

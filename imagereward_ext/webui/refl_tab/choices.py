@@ -26,7 +26,7 @@ class Choices:
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Return the host's checkpoints by name, the loaded one first."""
-        return self._host.checkpoints()
+        return self._host.checkpoints.by_name()
 
     def scorers(self) -> list[str]:
         """Return the scorers that may be chosen."""

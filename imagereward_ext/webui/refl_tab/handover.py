@@ -63,7 +63,7 @@ class Handover:
             before = in_use()
             residency.unload()
             if not order.generate:
-                host.make_room()
+                host.checkpoints.make_room()
             freed = in_use().freed_since(before)
         what = "The scorer was unloaded" if order.generate else "The checkpoint and the scorer were unloaded"
         note(order.folder, f"{what}: {freed} are free.")
@@ -73,12 +73,13 @@ class Handover:
         host = self._service.host
         if order.generate:
             return
-        host.load_when_asked()  # at once: a generation that waits for the queue longer than this may need it
+        # At once: a generation that waits for the queue longer than this may need it.
+        host.checkpoints.load_when_asked()
         if not order.restore:
             return
         try:
             with host.queue():
-                host.restore()
+                host.checkpoints.restore()
             note(order.folder, "The checkpoint is loaded again.")
         except Exception as error:  # the next generation tries again, and says what is wrong
             log.exception("The checkpoint could not be loaded after the training")
