@@ -27,8 +27,13 @@ def current_host() -> Host:
 
 def which_host() -> type[Host]:
     """Tell the hosts apart by the packages only they have."""
-    present = [host for host in known_hosts() if all(find_spec(package) for package in host.packages)]
-    return max(present, key=lambda host: len(host.packages))
+    present = [host for host in known_hosts() if all(map(find_spec, _packages(host)))]
+    return max(present, key=lambda host: len(_packages(host)))
+
+
+def _packages(host: type[Host]) -> set[str]:
+    """Return what tells a host from others, with what tells the one that it is built on."""
+    return {package for kind in host.__mro__ for package in vars(kind).get("packages", ())}
 
 
 def known_hosts() -> list[type[Host]]:
