@@ -112,10 +112,26 @@ class TrainingConfig:
         low=0.01,
         high=1,
     )
+    images_per_prompt: int = setting(
+        8,
+        "Images per prompt",
+        "dpo: images of which the best and the worst make a pair",
+        group="Method",
+        low=2,
+        high=1000,
+    )
+    beta: float = setting(
+        2000.0,
+        "Beta",
+        "dpo: how closely the base is kept to; smaller lets the LoRA go further",
+        group="Method",
+        low=1e-3,
+        high=1e9,
+    )
     rounds: int = setting(
         1,
         "Rounds",
-        "raft: times the images are made again by the current model",
+        "raft and dpo: times the images are made by the current model; with 1 dpo learns from the base's alone",
         group="Method",
         low=1,
         high=100,

@@ -22,6 +22,18 @@ def phi(name: str, cap: float) -> Callable[[Tensor], Tensor]:
     return choices[name]
 
 
+def preference_margin(
+    better: tuple[Tensor, Tensor], worse: tuple[Tensor, Tensor], beta: float
+) -> Tensor:
+    """Return by how much the model prefers the better image of a pair more than the base does, (b,).
+
+    Of each image come the squared errors of the model's and of the base's prediction: Diffusion-DPO's implicit reward
+    is the base's less the model's, times beta / 2.
+    """
+    gains = [base - model for model, base in (better, worse)]
+    return 0.5 * beta * (gains[0] - gains[1])
+
+
 def squared_distance(first: Tensor, second: Tensor) -> Tensor:
     """Mean squared difference of each sample.
 

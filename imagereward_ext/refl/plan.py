@@ -228,8 +228,9 @@ def work_per_image(
 ) -> float:
     """Count the floating-point operations that one image of one update takes."""
     trained = 1 + BACKWARD + (1 if checkpointing else 0)
-    if not find_method(config.method).rolls_out:
-        return unet.flops * trained
+    method = find_method(config.method)
+    if not method.rolls_out:
+        return unet.flops * method.passes(trained)
     branches = 2 if config.guidance > 1 else 1
     passes = branches * (config.last_step + trained + (1 if config.kl_weight else 0))
     prior = trained if config.prior_weight else 0

@@ -207,7 +207,7 @@ def pool_prompts(config: TrainingConfig, captions: Sequence[str]) -> list[str]:
         return []
     if config.images:
         return list(captions)
-    each = find_method(config.method).images_per_prompt(config.keep_share)
+    each = find_method(config.method).images_per_prompt(config)
     return [
         captions[shuffled_index(config.seed, row // each, len(captions))]
         for row in range(config.prior_images)

@@ -19,7 +19,7 @@ from imagereward_ext.refl.methods import Method
 class HalfHearted(Method):
     in_rounds = True
 
-    def images_per_prompt(self, keep_share):
+    def images_per_prompt(self, config):
         return 2
 
     def kept(self, pool, keep_share):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from imagereward_ext.refl.algorithm import Algorithm
+    from imagereward_ext.refl.config import TrainingConfig
     from imagereward_ext.refl.pool import Pool
     from imagereward_ext.training.engine import Figures, Optimise
 
@@ -28,9 +29,9 @@ class Method:
     in_rounds: ClassVar[bool] = False
     """Whether the pool is made anew in every round, by the model as trained so far; else once, by the base."""
 
-    def images_per_prompt(self, keep_share: float) -> int:
+    def images_per_prompt(self, config: TrainingConfig) -> int:
         """Return how many images of a prompt a pool holds: enough for the kept share to be one."""
-        return max(1, round(1 / keep_share))
+        return max(1, round(1 / config.keep_share))
 
     def kept(self, pool: Pool, keep_share: float) -> Tensor | slice:
         """Choose the rows of a pool that are denoised."""
@@ -39,6 +40,10 @@ class Method:
     def weights(self, rewards: Tensor) -> Tensor:
         """Return the weight of each image's denoising loss, (n,)."""
         return rewards.new_ones(rewards.shape)
+
+    def passes(self, trained: float) -> float:
+        """Return what a sample of a pool takes, in forward passes of the UNet; one with gradient counts ``trained``."""
+        return trained
 
     def update(self, algorithm: Algorithm, step: int, optimise: Optimise) -> Figures:
         """Learn from one batch."""

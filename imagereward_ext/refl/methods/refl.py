@@ -8,6 +8,7 @@ from imagereward_ext.refl.methods import Method
 
 if TYPE_CHECKING:
     from imagereward_ext.refl.algorithm import Algorithm
+    from imagereward_ext.refl.config import TrainingConfig
     from imagereward_ext.training.engine import Figures, Optimise
 
 
@@ -16,7 +17,7 @@ class ReFL(Method):
 
     rolls_out = True
 
-    def images_per_prompt(self, keep_share: float) -> int:
+    def images_per_prompt(self, config: TrainingConfig) -> int:
         return 1
 
     def update(self, algorithm: Algorithm, step: int, optimise: Optimise) -> Figures:
