@@ -8,7 +8,7 @@ from typing import Any
 
 from imagereward_ext.evaluation.contact_sheet import Cell, Row, contact_sheet
 from imagereward_ext.evaluation.report import Report, Table
-from imagereward_ext.evaluation.statistics import doubt
+from imagereward_ext.evaluation.statistics import WORSE, doubt
 from imagereward_ext.evaluation.variants import BASE, Comparison, ImageSettings
 
 
@@ -22,7 +22,7 @@ def comparison_report(measured: Comparison, settings: ImageSettings, base: str) 
         introduction=(
             f"{images:,} images of {measured.prompt_count:,} prompts for each, same seeds; {s.sampler}, {s.steps} "
             f"steps, guidance {s.guidance:g}, {s.width}x{s.height}. Intervals are 95 % (bootstrap over prompts). "
-            + " ".join(_advice(measured))
+            + " ".join(_advice(measured, s.guidance))
         ),
         tables=[*(_scorer_table(measured, scorer) for scorer in measured.scorers), *_matrices(measured)],
         data=_data(measured, settings),
@@ -31,15 +31,20 @@ def comparison_report(measured: Comparison, settings: ImageSettings, base: str) 
     )
 
 
-def _advice(measured: Comparison) -> Iterator[str]:
+def _advice(measured: Comparison, guidance: float) -> Iterator[str]:
+    """Say of each LoRA what it is worth at these settings; one that gains nothing gets no weight."""
     if too_few := doubt(measured.prompt_count):
         yield too_few
         return
-    for path, variant in measured.recommended().items():
-        if variant is None:
-            yield f"{path.stem}: no weight beats the base; do not use it."
+    for path, found in measured.findings().items():
+        told = (
+            f"{path.stem}: {found.verdict} at guidance {guidance:g}, {found.gain} spreads of the scorers with weight "
+            f"{found.variant.weight:g}"
+        )
+        if found.better:
+            yield f"{told}; recommended weight {found.variant.weight:g}."
         else:
-            yield f"{path.stem}: recommended weight {variant.weight:g}."
+            yield f"{told}; {'do not use it' if found.verdict == WORSE else 'no weight is recommended'}."
 
 
 def _scorer_table(measured: Comparison, scorer: str) -> Table:
@@ -103,6 +108,14 @@ def _data(measured: Comparison, settings: ImageSettings) -> dict[str, Any]:
         "recommended": {
             str(path): None if variant is None else variant.weight
             for path, variant in measured.recommended().items()
+        },
+        "findings": {
+            str(path): {
+                "verdict": found.verdict,
+                "weight": found.variant.weight,
+                "gain": found.gain._asdict(),
+            }
+            for path, found in measured.findings().items()
         },
         "win_matrix": {scorer: measured.win_matrix(scorer) for scorer in scorers},
     }

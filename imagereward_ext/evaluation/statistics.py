@@ -17,6 +17,8 @@ from imagereward_ext.rankings import ordered_pairs
 
 Array = NDArray[np.float64]
 
+BETTER, NO_DIFFERENCE, WORSE = "better", "no difference", "worse"
+"""What a paired comparison says: by more than chance, or not."""
 RESAMPLES = 2000
 LEVEL = 0.95
 ENOUGH_PROMPTS = 10

@@ -17,7 +17,14 @@ from imagereward_ext.diffusion.parts import DiffusionParts
 from imagereward_ext.diffusion.pictures import diversity, miniature, to_image
 from imagereward_ext.diffusion.sampling import SamplingSettings, generate
 from imagereward_ext.errors import UsageError
-from imagereward_ext.evaluation.statistics import Interval, mean_interval, win_rate
+from imagereward_ext.evaluation.statistics import (
+    BETTER,
+    NO_DIFFERENCE,
+    WORSE,
+    Interval,
+    mean_interval,
+    win_rate,
+)
 from imagereward_ext.scorers.calibration import Calibration
 from imagereward_ext.storage import replacing
 
@@ -61,6 +68,21 @@ class VariantResult:
     """The first image of each of the first prompts"""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """What became of a LoRA at the settings it was compared at."""
+
+    variant: Variant
+    verdict: str
+    gain: Interval
+    """Mean over the scorers, as rewards"""
+
+    @property
+    def better(self) -> bool:
+        """Whether it can be recommended."""
+        return self.verdict == BETTER
+
+
 @dataclass
 class Comparison:
     """Everything that was measured. Variants are named by their labels."""
@@ -85,8 +107,9 @@ class Comparison:
 
     def gain(self, variant: str, scorer: str, over: str = BASE) -> Interval:
         """Mean difference to another variant in the scorer's units, paired and resampled over prompts."""
-        pairs = zip(self._scores(variant, scorer), self._scores(over, scorer), strict=True)
-        return mean_interval([ours - theirs for ours, theirs in pairs], self.prompts)
+        return mean_interval(
+            [ours - theirs for ours, theirs in self._paired(variant, scorer, over)], self.prompts
+        )
 
     def wins(self, variant: str, scorer: str, over: str = BASE) -> Interval:
         """Share of the images that score higher than the other variant's on the same prompt and seed."""
@@ -97,30 +120,53 @@ class Comparison:
         labels = [variant.label for variant in self.variants]
         return [[None if a == b else self.wins(a, scorer, b).value for b in labels] for a in labels]
 
-    def reward_gain(self, variant: str) -> float:
+    def reward_gain(self, variant: str) -> Interval:
         """Mean difference to the base over all scorers, as rewards: scores have units that cannot be added."""
-        return fmean(
-            (fmean(self._scores(variant, scorer)) - fmean(self._scores(BASE, scorer))) / self._spread(scorer)
+        per_scorer = [
+            [(ours - theirs) / self._spread(scorer) for ours, theirs in self._paired(variant, scorer)]
             for scorer in self.scorers
-        )
+        ]
+        return mean_interval([fmean(of_image) for of_image in zip(*per_scorer, strict=True)], self.prompts)
 
-    def recommended(self) -> dict[Path, Variant | None]:
-        """Choose each LoRA's weight: the highest mean win rate over all scorers, None when the base is better.
+    def mean_win_rate(self, variant: str) -> float:
+        """Mean share of won images over all scorers: each counts the same."""
+        return fmean(self.wins(variant, scorer).value for scorer in self.scorers)
 
-        Every scorer counts the same. A LoRA that only pleases the scorer it was trained on loses with the others, and
-        one that wins narrowly and loses by far is no better than the base. Of equal win rates the larger gain decides.
+    def verdict(self, variant: str) -> str:
+        """Say whether a LoRA is better or worse than the base at these settings, by more than chance.
+
+        One that wins narrowly and loses by far, or pleases one scorer while another is clearly against it, is not better.
         """
-        best: dict[Path, Variant | None] = {}
-        worth: dict[Path, tuple[float, float]] = {}
+        gain, each = self.reward_gain(variant), [self.gain(variant, scorer) for scorer in self.scorers]
+        opposed = any(interval.high < 0 for interval in each)
+        if gain.low > 0 and self.mean_win_rate(variant) > 0.5 and not opposed:
+            return BETTER
+        liked = any(interval.low > 0 for interval in each)
+        return WORSE if gain.high < 0 or (opposed and not liked) else NO_DIFFERENCE
+
+    def findings(self) -> dict[Path, Finding]:
+        """Say of each LoRA what it is worth, at the best of the weights it was tried with.
+
+        That is one that is better than the base, where there is one; the highest mean win rate decides, of equal ones
+        the larger gain.
+        """
+        found: dict[Path, Finding] = {}
+        worth: dict[Path, tuple[bool, float, float]] = {}
         for variant in self.variants:
             if variant.lora is None:
                 continue
-            best.setdefault(variant.lora, None)
-            rate = fmean(self.wins(variant.label, scorer).value for scorer in self.scorers)
-            gain = self.reward_gain(variant.label)
-            if gain > 0 and rate > 0.5 and (rate, gain) > worth.get(variant.lora, (0.0, 0.0)):
-                best[variant.lora], worth[variant.lora] = variant, (rate, gain)
-        return best
+            gain, verdict = self.reward_gain(variant.label), self.verdict(variant.label)
+            this = verdict == BETTER, self.mean_win_rate(variant.label), gain.value
+            if variant.lora not in found or this > worth[variant.lora]:
+                found[variant.lora], worth[variant.lora] = Finding(variant, verdict, gain), this
+        return found
+
+    def recommended(self) -> dict[Path, Variant | None]:
+        """Choose each LoRA's weight; None where no weight is better than the base."""
+        return {lora: found.variant if found.better else None for lora, found in self.findings().items()}
+
+    def _paired(self, variant: str, scorer: str, over: str = BASE) -> list[tuple[float, float]]:
+        return list(zip(self._scores(variant, scorer), self._scores(over, scorer), strict=True))
 
     def _scores(self, variant: str, scorer: str) -> Sequence[float]:
         return self.results[variant].scores[scorer]

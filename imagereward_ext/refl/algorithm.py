@@ -96,7 +96,9 @@ class Algorithm:
         with torch.no_grad(), adapters_disabled(parts):
             base = parts.predict(noised, t, self.encodings(texts))  # a trained text encoder's base, too
         better, worse = zip(
-            squared_distance(prediction, target).chunk(2), squared_distance(base, target).chunk(2), strict=True
+            squared_distance(prediction, target).chunk(2),
+            squared_distance(base, target).chunk(2),
+            strict=True,
         )
 
         # L_DPO <- -log sigmoid(beta / 2 * (what the better gains - what the worse gains))

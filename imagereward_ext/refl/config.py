@@ -61,7 +61,7 @@ class TrainingConfig:
     method: str = setting(
         "refl",
         "Method",
-        "ReFL is the one to use; the others are the paper's, to compare with",
+        "refl follows the reward's gradient, dpo learns from pairs that the reward chose; the others are to compare with",
         group="Method",
         choices=known_methods(),
     )
@@ -102,7 +102,12 @@ class TrainingConfig:
         low=0,
     )
     prior_images: int = setting(
-        64, "Prior images", "images the base makes once for the prior", group="Method", low=1, high=100_000
+        64,
+        "Prior images",
+        "images the base makes once: for the prior, or to learn from (dpo wants a thousand or more)",
+        group="Method",
+        low=1,
+        high=100_000,
     )
     keep_share: float = setting(
         0.25,

@@ -22,9 +22,7 @@ def phi(name: str, cap: float) -> Callable[[Tensor], Tensor]:
     return choices[name]
 
 
-def preference_margin(
-    better: tuple[Tensor, Tensor], worse: tuple[Tensor, Tensor], beta: float
-) -> Tensor:
+def preference_margin(better: tuple[Tensor, Tensor], worse: tuple[Tensor, Tensor], beta: float) -> Tensor:
     """Return by how much the model prefers the better image of a pair more than the base does, (b,).
 
     Of each image come the squared errors of the model's and of the base's prediction: Diffusion-DPO's implicit reward

@@ -178,6 +178,42 @@ def test_a_weight_that_wins_narrowly_and_loses_by_far_is_not_recommended():
     assert list(some_comparison(trained=scores).recommended().values()) == [None]
 
 
+def of_prompts(**differences):
+    """Compare on as many prompts as there are differences to a base whose scores are 0, by scorer."""
+    prompts = [str(n) for n in range(len(next(iter(differences.values()))))]
+    variants = list_variants([Path("one.pt")], [1.0])
+    measured = Comparison(prompts, variants, calibrations=dict.fromkeys(differences, Calibration(0.0, 1.0)))
+    measured.results["base"] = VariantResult({name: [0.0] * len(prompts) for name in differences})
+    measured.results["one"] = VariantResult(differences)
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("verdict", "scores"),
+    [
+        ("better", {"x": [0.4, 0.6] * 10}),
+        ("no difference", {"x": [0.9, -0.8] * 10}),  # 0.05 on average: chance
+        ("worse", {"x": [-0.4, -0.6] * 10}),
+        ("better", {"x": [0.4, 0.6] * 10, "y": [0.9, -0.8] * 10}),
+        ("no difference", {"x": [4.0, 6.0] * 10, "y": [-0.4, -0.6] * 10}),  # the trained one up, another down
+        ("worse", {"x": [0.9, -0.8] * 10, "y": [-0.4, -0.6] * 10}),
+    ],
+)
+def test_a_verdict_is_more_than_chance_and_no_scorer_is_against_it(verdict, scores):
+    measured = of_prompts(**scores)
+    (found,) = measured.findings().values()
+    assert (found.verdict, found.better) == (verdict, verdict == "better")
+    assert (list(measured.recommended().values()) == [None]) is not found.better
+    measured.results = {
+        label: VariantResult(result.scores, 0.1, [Image.new("RGB", (8, 8))])
+        for label, result in measured.results.items()
+    }
+    report = comparison_report(measured, ImageSettings(SamplingSettings("ddpm", 4, 3.0, 32, 32)), "tiny")
+    assert f"one: {verdict} at guidance 3, {found.gain} spreads of the scorers with weight 1" in report.text()
+    assert ("recommended weight 1" in report.text()) is found.better
+    assert report.data["findings"]["one.pt"]["verdict"] == verdict
+
+
 def test_gains_of_scorers_with_other_units_are_added_as_rewards():
     """A rating of tens outweighs a cosine of hundredths only where its difference is as many spreads."""
     cosine = {"base": [0.20, 0.22] * 2, "half": [0.22, 0.24] * 2, "whole": [0.22, 0.24] * 2}
@@ -185,16 +221,20 @@ def test_gains_of_scorers_with_other_units_are_added_as_rewards():
     published = {"cosine": Calibration(0.2, 0.01), "rating": Calibration(50.0, 5.0)}
     measured = some_comparison(published, cosine=cosine, rating=rating)
     half, whole = (variant.label for variant in measured.variants[1:])
-    assert measured.reward_gain(half) == pytest.approx((2 + 0.02) / 2)
-    assert measured.reward_gain(whole) == pytest.approx((2 - 1) / 2), "in scores it would be a loss of 2.5"
+    assert measured.reward_gain(half).value == pytest.approx((2 + 0.02) / 2)
+    assert measured.reward_gain(whole).value == pytest.approx((2 - 1) / 2), (
+        "in scores it would be a loss of 2.5"
+    )
     unknown = some_comparison(cosine=cosine, rating=rating)
     scaled = some_comparison(
         cosine=cosine, rating={kind: [score / 100 for score in scores] for kind, scores in rating.items()}
     )
-    assert unknown.reward_gain(whole) == pytest.approx(scaled.reward_gain(whole)), "units do not matter"
-    assert unknown.reward_gain("base") == 0
+    assert unknown.reward_gain(whole).value == pytest.approx(scaled.reward_gain(whole).value), (
+        "units do not matter"
+    )
+    assert unknown.reward_gain("base").value == 0
     flat = {kind: [0.5] * 4 for kind in ("base", "half", "whole")}
-    assert some_comparison(flat=flat).reward_gain(whole) == 0
+    assert some_comparison(flat=flat).reward_gain(whole).value == 0
 
 
 def test_few_prompts_get_no_interval_and_no_recommendation():

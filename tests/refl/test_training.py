@@ -24,6 +24,7 @@ from imagereward_ext.training.journal import Journal
 from imagereward_ext.training.learner import Learner
 from imagereward_ext.training.processes import Processes
 from imagereward_ext.training.states import SavedState, States
+from tests.refl.two_processes import train_by_two
 from tests.refl.world import Taste, load_taste, make_checkpoint, silent, tiny_config
 
 
@@ -641,42 +642,12 @@ def test_the_smallest_of_several_cards_decides_for_all(tmp_path, monkeypatch):
     assert (alone.fit.micro_batch, mixed.fit.micro_batch) == (8, 1)
 
 
-@pytest.mark.parametrize("family", ["sd1"])
-def test_two_processes_are_one(family, reference, tmp_path):
+def test_two_processes_are_one(reference):
     """Two gloo processes with the same total batch end with the same weights."""
-    import os
-    import socket
-    import subprocess
-    import sys
-
     folder, whole = reference
-    with (
-        socket.socket() as place
-    ):  # kept until they end: bound, so that nobody else is given this port meanwhile
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(("127.0.0.1", 0))
-        port = str(place.getsockname()[1])
-        environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2",
-                                    "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "2"}  # fmt: skip
-        command = [sys.executable, "-m", "tests.refl.two_processes", str(folder)]
-        running = [
-            subprocess.Popen(
-                command,
-                env=environment | {"RANK": rank, "LOCAL_RANK": rank},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in ("0", "1")
-        ]
-        for process in running:
-            _, errors = process.communicate(timeout=600)
-            assert process.returncode == 0, errors[-3000:]
-    path = folder / "runs" / "two" / "two-000003.safetensors"
-    a, b = weights(whole), read_tensors(path)
+    a, b = weights(whole), read_tensors(train_by_two(folder, "two", **PRIOR) / "two-000003.safetensors")
     for key in a:
         torch.testing.assert_close(a[key], b[key], atol=ROUNDING, rtol=0)
-    config = json.loads((folder / "runs" / "two" / "config.json").read_text())
-    assert config["processes"] == 2
 
 
 def test_mixes_are_read():

@@ -368,13 +368,19 @@ def compared(training, tmp_path):
     trained = tmp_path / "trained.txt"
     trained.write_text("\n".join(numbered(30)))
 
-    def report(prompts, weight=0.8, low=0.6, known=True):
+    def report(prompts, weight=0.8, low=0.6, known=True, found=None):
         config = {"prompts": str(trained)} if known else {}
         (folder / "config.json").write_text(json.dumps({"config": config}))
         rate = {"value": 0.7, "low": low, "high": 0.9}
         candidates = {"base": {"mean": {"tiny": 0}, "difference": {}, "win_rate": {}},
                       "run x 0.8": {"mean": {"tiny": 1}, "difference": {"tiny": rate}, "win_rate": {"tiny": rate}}}  # fmt: skip
         content = {"recommended": {"run": weight}, "candidates": candidates, "prompts": prompts}
+        if found is not None:  # what versions before did not write
+            gain = {"value": 0.31, "low": 0.12, "high": 0.5}
+            content |= {
+                "findings": {"run": {"verdict": found, "weight": 0.8, "gain": gain}},
+                "settings": {"sampling": {"guidance": 7.0}},
+            }
         (folder / "comparison" / "comparison.json").write_text(json.dumps(content))
         return training.views.report("run")
 
@@ -392,6 +398,21 @@ def test_the_report_says_by_which_prompts_it_judges(compared):
     assert "(12 prompts, same seeds" in compared(numbered(12), known=False)["advice"]
     assert "It may be chance" in compared(numbered(12), low=0.4)["advice"]
     assert compared(numbered(12), weight=None)["advice"].startswith("No weight that was tried beats")
+
+
+def test_the_report_says_better_no_difference_or_worse_for_the_users_settings(compared):
+    told = compared(numbered(12), known=False, found="better")["advice"]
+    assert told == (
+        "Better, +0.31 [+0.12, +0.50] spreads of the scorers. "
+        "Recommended weight: 0.8 (12 prompts, guidance 7, same seeds before and after)."
+    )
+    nothing = compared(numbered(12), weight=None, known=False, found="no difference")
+    assert nothing["recommended"] is None
+    assert nothing["advice"].startswith(
+        "No difference, +0.31 [+0.12, +0.50] spreads of the scorers. No weight is"
+    )
+    worse = compared(numbered(12), weight=None, found="worse")["advice"]
+    assert worse.startswith("Worse, ") and "rather do not use it" in worse
 
 
 def test_a_handful_of_prompts_recommends_nothing(compared):

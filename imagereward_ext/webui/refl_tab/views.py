@@ -79,6 +79,8 @@ class Views:
         except (OSError, ValueError):
             raise JobError(f"the run {name!r} has no before/after report yet") from None
         weight = next(iter(content["recommended"].values()), None)
+        found = next(iter(content.get("findings", {}).values()), None)
+        guidance = content["settings"]["sampling"]["guidance"] if found else None
         prompts = set(content["prompts"])
         few = len(prompts) < ENOUGH_PROMPTS
         rows = [
@@ -94,7 +96,7 @@ class Views:
         ]
         return {
             "recommended": None if few else weight,
-            "advice": verdict.sentence(prompts, self.trained_on(name), weight, rows),
+            "advice": verdict.sentence(prompts, self.trained_on(name), weight, rows, found, guidance),
             "rows": rows,
             "pictures": [
                 f"{runs.COMPARISON}/{path.name}" for path in sorted(folder.glob("comparison-*.png"))
