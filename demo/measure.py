@@ -18,6 +18,7 @@ from PIL import Image
 
 from demo.build import MODELS
 from demo.world import grammar
+from demo.world.configs import GUIDANCE
 from demo.world.judge import judge, look, verdict
 from imagereward_ext.evaluation.statistics import Interval, mean_interval, preference_share, share_interval
 
@@ -36,18 +37,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--models", type=Path, default=MODELS, help="where the models are")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts (default: 200)")
     parser.add_argument("--drawings", type=int, default=1000, help="drawings for the judge (default: 1000)")
+    parser.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help="of the model's images (default: %(default)g)"
+    )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     options = parser.parse_args(arguments)
-    figures = measure(options.models, options.prompts, options.drawings)
+    figures = measure(options.models, options.prompts, options.drawings, options.guidance)
     for name, value in figures.items():
         print(f"{name}: {value}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2, default=str) + "\n", "utf-8")
 
 
-def measure(models: Path, prompts: int, drawings: int) -> dict[str, Any]:
+def measure(models: Path, prompts: int, drawings: int, guidance: float = GUIDANCE) -> dict[str, Any]:
     """Take every measurement, by name."""
     from demo.world import artist, scorers
+    from demo.world.rankings import places
     from imagereward_ext.scorers.loading import load_scorer
 
     figures: dict[str, Any] = {f"judge agrees with {drawings} drawings": judge_agreement(drawings)}
@@ -56,14 +61,17 @@ def measure(models: Path, prompts: int, drawings: int) -> dict[str, Any]:
     parts = artist.load(models)
     loaded = {t.name: load_scorer(str(models / t.name), device="cpu") for t in scorers.TRAININGS}
     texts = held_out_prompts(prompts)
-    images = paint_held_out(parts, texts)
+    images = paint_held_out(parts, texts, guidance=guidance)
     truth = np.array([[judge(image, text) for image in row] for text, row in zip(texts, images, strict=True)])
+    figures["guidance of the model's images"] = guidance
     figures[f"judge, mean of {prompts} held-out prompts"] = mean_interval(truth[:, 0])
     for name, scorer in loaded.items():
         scores = np.array([scorer.score(row, text) for text, row in zip(texts, images, strict=True)])
         kept = truth[np.arange(len(truth)), scores.argmax(axis=1)]
         figures[f"judge, best of {truth.shape[1]} by {name}"] = mean_interval(kept)
         figures[f"gain of the best of {truth.shape[1]} by {name}"] = mean_interval(kept - truth[:, 0])
+        ordered = [preference_share(places(row), list(own)) for row, own in zip(truth, scores, strict=True)]
+        figures[f"same-prompt pairs of the model's images, {name}"] = share_interval(ordered)
     figures[f"judge, best of {truth.shape[1]} by the judge itself"] = mean_interval(truth.max(axis=1))
     for name, share in pair_accuracies(loaded, parts, prompts).items():
         figures[f"held-out pairs, {name}"] = share
@@ -107,12 +115,14 @@ def held_out_prompts(count: int) -> list[str]:
     return list(islice(grammar.random_prompts(PROMPTS_SEED, "held-out"), count))
 
 
-def paint_held_out(parts: DiffusionParts, prompts: Sequence[str], each: int = 4) -> list[list[Image.Image]]:
+def paint_held_out(
+    parts: DiffusionParts, prompts: Sequence[str], each: int = 4, guidance: float = GUIDANCE
+) -> list[list[Image.Image]]:
     """Make some images for every prompt, one seed for each."""
     from demo.world.artist import paint
 
     texts = [text for text in prompts for _ in range(each)]
-    images = paint(parts, texts, [10_000 + i for i in range(len(texts))])
+    images = paint(parts, texts, [10_000 + i for i in range(len(texts))], guidance)
     return [images[start : start + each] for start in range(0, len(images), each)]
 
 

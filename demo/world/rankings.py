@@ -99,11 +99,16 @@ def _record(
     for number, (mark, image) in enumerate(images):
         files.append(f"images/{name}-{number}{mark}.png")
         image.save(folder / files[-1])
-    steps = [round(judge(image, prompt) / TIE) for _, image in images]
-    best_first = sorted(set(steps), reverse=True)
     return {
         "id": name,
         "prompt": prompt,
         "generations": files,
-        "ranking": [best_first.index(step) + 1 for step in steps],
+        "ranking": places([judge(image, prompt) for _, image in images]),
     }
+
+
+def places(judged: Sequence[float]) -> list[int]:
+    """Rank the images of one prompt, 1 for the best; those whose judge scores fall into one step tie."""
+    steps = [round(score / TIE) for score in judged]
+    best_first = sorted(set(steps), reverse=True)
+    return [best_first.index(step) + 1 for step in steps]

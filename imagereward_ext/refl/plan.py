@@ -255,6 +255,13 @@ def notes(config: TrainingConfig, prompts: int, folder: Path | str | None) -> It
     yield f"prompts              {prompts:,}"
     for name, weight in parse_mix(config.scorers):
         yield f"reward               {name} (weight {weight:g}){_download(name, folder)}, on the training device"
+    method = find_method(config.method)
+    if not method.rolls_out and not config.images:
+        each = method.images_per_prompt(config)
+        rounds = f", {config.rounds} times" if method.in_rounds and config.rounds > 1 else ""
+        yield (
+            f"images to learn from {config.prior_images:,}, {each} of a prompt, made before the first update{rounds}"
+        )
     if not config.guard:
         yield "guard rails          off: nothing stops the run when the images get worse"
     elif config.judge:

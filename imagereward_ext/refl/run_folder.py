@@ -98,7 +98,8 @@ def resumed_config(stored: TrainingConfig, given: Mapping[str, Any]) -> Training
                 f"a resumed run keeps its settings, but {key} is {value!r} and was {getattr(stored, key)!r}; "
                 f"only {', '.join(CHANGEABLE)} may change",
             )
-    if find_method(stored.method).in_rounds and given.get("updates", stored.updates) != stored.updates:
+    in_rounds = find_method(stored.method).in_rounds and stored.rounds > 1
+    if in_rounds and given.get("updates", stored.updates) != stored.updates:
         raise FieldError(
             "updates",
             f"the rounds of a {stored.method} run lie at shares of its updates, so they cannot change on resume",

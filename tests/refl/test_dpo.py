@@ -8,9 +8,11 @@ from imagereward_ext.diffusion.lora import adapters_disabled
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.refl.algorithm import Algorithm
 from imagereward_ext.refl.pairs import Pairs, best_and_worst
+from imagereward_ext.refl.plan import Scorers, Work, make_plan, work_per_image
 from imagereward_ext.refl.pool import Pool
 from imagereward_ext.refl.session import load_session, pool_prompts, read_inputs
 from imagereward_ext.refl.training import resume
+from imagereward_ext.settings import FieldError
 from imagereward_ext.training.processes import Processes
 from tests.refl.test_training import ROUNDING, events, run, same, stopped_after, weights
 from tests.refl.two_processes import train_by_two
@@ -212,3 +214,22 @@ def test_refreshed_pairs_are_the_current_models(reference):
     once = run(folder, "once", **DPO, updates=4)
     same_weights = all(torch.equal(a, weights(once)[key]) for key, a in weights(whole).items())
     assert not same_weights
+
+
+def test_more_updates_on_resume_are_for_runs_whose_pairs_are_made_once(reference):
+    folder, _ = reference
+    with pytest.raises(FieldError, match="the rounds of a dpo run lie at shares of its updates"):
+        resume(str(folder / "runs"), "whole", {"updates": 5}, load_taste, silent)
+    run(folder, "longer", **DPO, updates=1)
+    assert resume(str(folder / "runs"), "longer", {"updates": 2}, load_taste, silent).step == 2
+
+
+def test_the_plan_counts_both_images_and_both_models(tmp_path):
+    reports = []
+    for method in ("dpo", "reward-weighted"):
+        config = tiny_config(tmp_path, **(DPO | {"method": method}))
+        unet, vae = Work(1.0, 0.0, 1), Work(100.0, 0.0, 1)
+        reports.append(work_per_image(config, unet, vae, Scorers(1.0, 0.0), False))
+        told = "\n".join(make_plan(config, prompts=PROMPTS).lines()) if method == "dpo" else told
+    assert reports == [8.0, 3.0], "no decoder and no scorer; a backward pass is two forward ones"
+    assert "images to learn from 12, 3 of a prompt, made before the first update" in told
