@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 JUDGE = "pixel judge"
 OTHERS: dict[str, dict[str, Any]] = {
+    "dpo": {"prior_images": 1024, "images_per_prompt": 4, "check_every": 50},
     "reward-weighted": {"prior_images": 1024},
     "filtering": {"prior_images": 1024},
     "raft": {"prior_images": 1024, "rounds": 4},

@@ -14,6 +14,7 @@ from imagereward_ext.refl.session import load_session, pool_prompts, read_inputs
 from imagereward_ext.refl.training import resume
 from imagereward_ext.settings import FieldError
 from imagereward_ext.training.processes import Processes
+from imagereward_ext.training.randomness import stream
 from tests.refl.test_training import ROUNDING, events, run, same, stopped_after, weights
 from tests.refl.two_processes import train_by_two
 from tests.refl.world import PROMPTS, load_taste, silent, tiny_config
@@ -68,7 +69,9 @@ def leave_the_base(parts):
 EVEN, ODD = torch.arange(0, 8, 2), torch.arange(1, 8, 2)
 
 
-def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_the_other_way(tmp_path):
+def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_the_other_way(
+    tmp_path, monkeypatch
+):
     made, parameters = algorithm(tmp_path), None
     gradients = []
     for pairs in (Pairs(EVEN, ODD), Pairs(ODD, EVEN)):
@@ -82,9 +85,20 @@ def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_t
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients[0], strict=True):
             parameter.sub_(1e-3 * gradient)
+    calls = spied(made, monkeypatch)
     after = made.preference(0, Pairs(EVEN, ODD), range(4))
+    (latents, t, _, ours), (_, _, _, base) = calls
+    better, worse = (errors(made, latents, t, ours) - errors(made, latents, t, base)).chunk(2)
+    assert float(better.mean()) < float(worse.mean()), (
+        "it errs less on the better images, or more on the worse"
+    )
     assert float(after.total.mean()) < 0.69
     assert float(after.parts["agreement"].mean()) > 0.5
+
+
+def errors(made, noised, t, prediction):
+    """Mean squared errors against the noise of the first update's pairs."""
+    return (prediction.detach() - noise_of(made, len(noised))).pow(2).flatten(1).mean(1)
 
 
 def spied(made, monkeypatch):
@@ -137,17 +151,20 @@ def test_the_reference_is_the_base(text_encoder, tmp_path, monkeypatch):
     assert terms.total.requires_grad
 
 
-def cleaned(made, noised, t):
-    """Take the noise of the first update off again: that of the pairs' stream."""
-    from imagereward_ext.training.randomness import stream
-
+def noise_of(made, images):
+    """Draw the noise of the first update's pairs again: the same for both halves."""
     noises = []
-    for j in range(len(noised) // 2):
+    for j in range(images // 2):
         draw = stream(made.config.seed, "pair", 0, j)
         torch.randint(made.parts.config.noise.steps, (), generator=draw)
-        noises.append(torch.randn(noised.shape[1:], generator=draw))
+        noises.append(torch.randn(made.pool.latents.shape[1:], generator=draw))
+    return torch.stack(noises * 2)
+
+
+def cleaned(made, noised, t):
+    """Take the noise off again."""
     alpha, sigma = made.parts.schedule.at(t)
-    return (noised - sigma * torch.stack(noises * 2)) / alpha
+    return (noised - sigma * noise_of(made, len(noised))) / alpha
 
 
 def test_beta_scales_the_margin(tmp_path):
