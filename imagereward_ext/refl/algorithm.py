@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from imagereward_ext.diffusion.lora import adapters_disabled, merged_for_inference
 from imagereward_ext.diffusion.sampling import guided, roll_out
-from imagereward_ext.refl.losses import phi, preference_margin, squared_distance
+from imagereward_ext.refl.losses import phi, relative_distance, relative_gains, squared_distance
 from imagereward_ext.refl.methods import find_method
 from imagereward_ext.refl.pairs import Pairs
 from imagereward_ext.refl.pool import Pool
@@ -95,16 +95,18 @@ class Algorithm:
         prediction = parts.predict(noised, t, self.encodings(texts))
         with torch.no_grad(), adapters_disabled(parts):
             base = parts.predict(noised, t, self.encodings(texts))  # a trained text encoder's base, too
-        better, worse = zip(
-            squared_distance(prediction, target).chunk(2),
-            squared_distance(base, target).chunk(2),
-            strict=True,
-        )
+        errors, base_errors = squared_distance(prediction, target), squared_distance(base, target)
 
         # L_DPO <- -log sigmoid(beta / 2 * (what the better gains - what the worse gains))
-        margin = preference_margin(better, worse, config.beta)
+        better, worse = relative_gains(errors, base_errors)
+        margin = config.beta / 2 * (better - worse)
         terms = Terms(torch.zeros_like(margin), {"agreement": (margin.detach() > 0).float()})
         terms.add("preference", -F.logsigmoid(margin), 1.0)
+
+        # Not in the paper: what moves both errors alike falls out of the margin, and nothing else would hold it.
+        if config.hold:
+            distance = relative_distance(prediction, base, base_errors)
+            terms.add("distance", distance, config.hold * config.beta / 2)
         return terms
 
     def reward_feedback(self, step: int, samples: range) -> Terms:

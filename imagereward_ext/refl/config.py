@@ -126,12 +126,20 @@ class TrainingConfig:
         high=1000,
     )
     beta: float = setting(
-        2000.0,
+        250.0,
         "Beta",
-        "dpo: how closely the base is kept to; smaller lets the LoRA go further",
+        "dpo: how sharply a pair counts; the larger, the sooner one that is ordered well is left alone",
         group="Method",
         low=1e-3,
-        high=1e9,
+        high=1e6,
+    )
+    hold: float = setting(
+        1.0,
+        "Hold",
+        "dpo: how much any distance to the base costs; at 1 the better image is fitted, the worse one only pushes",
+        group="Method",
+        low=0,
+        high=1000,
     )
     rounds: int = setting(
         1,

@@ -7,6 +7,7 @@ from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.lora import adapters_disabled
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.refl.algorithm import Algorithm
+from imagereward_ext.refl.losses import relative_gains
 from imagereward_ext.refl.pairs import Pairs, best_and_worst
 from imagereward_ext.refl.plan import Scorers, Work, make_plan, work_per_image
 from imagereward_ext.refl.pool import Pool
@@ -19,7 +20,7 @@ from tests.refl.test_training import ROUNDING, events, run, same, stopped_after,
 from tests.refl.two_processes import train_by_two
 from tests.refl.world import PROMPTS, load_taste, silent, tiny_config
 
-DPO = {"method": "dpo", "prior_images": 12, "images_per_prompt": 3, "beta": 500.0, "learning_rate": 1e-3}
+DPO = {"method": "dpo", "prior_images": 12, "images_per_prompt": 3, "beta": 100.0, "learning_rate": 1e-3}
 
 
 def pool(prompts, rewards):
@@ -169,12 +170,46 @@ def cleaned(made, noised, t):
 
 def test_beta_scales_the_margin(tmp_path):
     losses = []
-    for beta in (10.0, 100.0):
-        made = algorithm(tmp_path, beta=beta)
+    for beta in (1.0, 10.0):
+        made = algorithm(tmp_path, beta=beta, hold=0.0)
         leave_the_base(made.parts)
         losses.append(made.preference(0, Pairs(EVEN, ODD), range(4)).total.double())
     first, tenfold = (-torch.log(torch.expm1(loss)) for loss in losses)  # -log sigmoid, undone
-    torch.testing.assert_close(tenfold, 10 * first, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(tenfold, 10 * first, atol=1e-3, rtol=1e-2)
+
+
+def test_gains_count_in_the_unit_of_what_the_base_errs():
+    """Otherwise the last steps, where the base errs a hundred times as much, would decide alone."""
+    model, base = torch.tensor([0.8, 0.5, 1.1, 0.5]), torch.tensor([1.0, 0.5, 1.0, 0.5])
+    better, worse = relative_gains(model, base)
+    assert better.tolist() == pytest.approx([0.2, 0.0])
+    assert worse.tolist() == pytest.approx([-0.1, 0.0])
+    for ours, scaled in zip((better, worse), relative_gains(model / 100, base / 100), strict=True):
+        torch.testing.assert_close(ours, scaled)
+    uneven, _ = relative_gains(torch.tensor([0.9, 3.0]), torch.tensor([1.0, 3.0]))
+    assert uneven.tolist() == pytest.approx([0.05]), "both of a pair count in one unit, the mean of the two"
+
+
+def test_any_distance_to_the_base_costs_what_hold_says(tmp_path, monkeypatch):
+    made = algorithm(tmp_path, beta=50.0, hold=0.5)
+    leave_the_base(made.parts)
+    calls = spied(made, monkeypatch)
+    terms = made.preference(0, Pairs(EVEN, ODD), range(4))
+    (latents, t, _, ours), (_, _, _, base) = calls
+    unit = errors(made, latents, t, base).view(2, 4).mean(0)
+    distance = (ours - base).detach().pow(2).flatten(1).mean(1).view(2, 4).mean(0) / unit
+    torch.testing.assert_close(terms.parts["distance"], distance, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        terms.total.detach() - terms.parts["preference"], 0.5 * 25 * distance, rtol=1e-3, atol=1e-5
+    )
+
+
+def test_hold_keeps_the_lora_nearer_to_the_base(tmp_path):
+    moved = [
+        events(run(tmp_path, f"hold-{hold:g}", **(DPO | {"hold": hold}), updates=8), "check")[-1]["distance"]
+        for hold in (0.0, 20.0)
+    ]
+    assert moved[1] < 0.8 * moved[0]
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs

@@ -2,7 +2,8 @@
 
 Wallace et al. 2023, "Diffusion Model Alignment Using Direct Preference Optimization", https://arxiv.org/abs/2311.12908,
 equation 14. The images are the model's own, best and worst of several by the reward, which only chooses: neither it nor
-the decoder is in the gradient. The base, the LoRA switched off, is the reference.
+the decoder is in the gradient. The base, the LoRA switched off, is the reference. What differs from the paper stands at
+:meth:`~imagereward_ext.refl.algorithm.Algorithm.preference`.
 """
 
 from __future__ import annotations
