@@ -168,7 +168,7 @@ def test_the_api_examples_are_whole_and_made_for_the_demo() -> None:
     assert all(any(word.startswith("http://127.0.0.1:7860/") for word in call) for call in calls)
     whole, script = (json.loads(call[call.index("-d") + 1]) for call in calls if "-d" in call)
     for body in (whole, script):
-        assert (body["width"], body["height"], body["cfg_scale"]) == (64, 64, 1)
+        assert (body["width"], body["height"], body["cfg_scale"]) == (64, 64, 3)
     for options in (whole["alwayson_scripts"]["ImageReward scoring"]["args"], script["script_args"]):
         assert read_request(options[0]).problems == ()
 
