@@ -85,7 +85,7 @@ def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_t
         torch.testing.assert_close(ours, -swapped, atol=1e-5, rtol=1e-4)
     with torch.no_grad():
         for parameter, gradient in zip(parameters, gradients[0], strict=True):
-            parameter.sub_(1e-3 * gradient)
+            parameter.sub_(1e-2 * gradient)
     calls = spied(made, monkeypatch)
     after = made.preference(0, Pairs(EVEN, ODD), range(4))
     (latents, t, _, ours), (_, _, _, base) = calls
@@ -93,7 +93,7 @@ def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_t
     assert float(better.mean()) < float(worse.mean()), (
         "it errs less on the better images, or more on the worse"
     )
-    assert float(after.total.mean()) < 0.69
+    assert float(after.total.detach().mean()) < 0.69
     assert float(after.parts["agreement"].mean()) > 0.5
 
 
@@ -231,29 +231,33 @@ def test_the_pool_holds_so_many_images_of_each_prompt(tmp_path):
     assert len(set(tensors["rewards"].tolist())) == 12
 
 
+# A fifth of the usual rate, since rounding grows over four updates: a wrong gradient is ten times ROUNDING still.
+WHOLE = DPO | {"learning_rate": 2e-4, "rounds": 2, "updates": 4}
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """Two rounds, so that the second pairs come from the model as trained so far."""
     folder = tmp_path_factory.mktemp("dpo")
-    return folder, run(folder, "whole", **DPO, rounds=2, updates=4)
+    return folder, run(folder, "whole", **WHOLE)
 
 
 def test_uneven_micro_batches_are_one_batch(reference):
     folder, whole = reference
-    same(whole, run(folder, "uneven", **DPO, rounds=2, updates=4, micro_batch=3))
+    same(whole, run(folder, "uneven", **WHOLE, micro_batch=3))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_a_resumed_run_ends_with_the_same_weights(cut, reference):
     folder, whole = reference
     name = f"cut-{cut}"
-    assert stopped_after(folder, "update", cut, name, **DPO, rounds=2, updates=4).ending == "asked"
+    assert stopped_after(folder, "update", cut, name, **WHOLE).ending == "asked"
     same(whole, resume(str(folder / "runs"), name, {}, load_taste, silent), atol=0)
 
 
 def test_two_processes_are_one(reference):
     folder, whole = reference
-    two = train_by_two(folder, "two", **DPO, rounds=2, updates=4)
+    two = train_by_two(folder, "two", **WHOLE)
     ours, theirs = weights(whole), read_tensors(two / "two-000004.safetensors")
     for key in ours:
         torch.testing.assert_close(ours[key], theirs[key], atol=ROUNDING, rtol=0)
@@ -263,7 +267,7 @@ def test_refreshed_pairs_are_the_current_models(reference):
     folder, whole = reference
     base, refreshed = (read_tensors(whole.folder / f"pool-{number}.safetensors") for number in (0, 1))
     assert not torch.equal(base["latents"], refreshed["latents"])
-    once = run(folder, "once", **DPO, updates=4)
+    once = run(folder, "once", **(WHOLE | {"rounds": 1}))
     same_weights = all(torch.equal(a, weights(once)[key]) for key, a in weights(whole).items())
     assert not same_weights
 
