@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 JUDGE = "pixel judge"
 OTHERS: dict[str, dict[str, Any]] = {
-    "dpo": {"prior_images": 1024, "images_per_prompt": 4, "check_every": 50},
+    "dpo": {
+        "prior_images": 1024,
+        "images_per_prompt": 8,
+        "beta": 60.0,
+        "learning_rate": 1e-3,
+        "batch": 8,
+        "updates": 200,
+        "check_every": 50,
+    },
     "reward-weighted": {"prior_images": 1024},
     "filtering": {"prior_images": 1024},
     "raft": {"prior_images": 1024, "rounds": 4},
@@ -101,7 +109,7 @@ def development_prompts(count: int) -> list[str]:
 def train(
     models: Path, output: Path, prompts: int, method: str, changes: dict[str, str]
 ) -> tuple[Path, float]:
-    """Train a LoRA on training prompts (or finish an interrupted run); returns the file and the seconds taken."""
+    """Train a LoRA on training prompts (or go on with a run that is there); returns the file and the seconds taken."""
     from imagereward_ext.cli.train import TrainingLog
     from imagereward_ext.refl.config import TrainingConfig, from_mapping
     from imagereward_ext.refl.training import resume
@@ -126,7 +134,9 @@ def train(
 
     started = time.perf_counter()
     if (output / "runs" / method / "config.json").exists():
-        outcome = resume(config.output, config.name, {}, load, TrainingLog(config.updates))
+        outcome = resume(
+            config.output, config.name, {"updates": config.updates}, load, TrainingLog(config.updates)
+        )
     else:
         outcome = start(config, load, TrainingLog(config.updates))
     print(f"{method}: {outcome.reason}; LoRA of step {outcome.lora_step}")
