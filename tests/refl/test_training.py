@@ -600,9 +600,9 @@ def test_a_resumed_run_makes_images_of_the_size_it_began_with(tmp_path, monkeypa
     """However much memory other programs have left free by then."""
     from PIL import Image
 
-    from imagereward_ext.refl import memory, session
+    from imagereward_ext.refl import fit, session
 
-    monkeypatch.setattr(memory, "PRESETS", {"sd1": {6: (8, 1), 24: (16, 8)}})
+    monkeypatch.setattr(fit, "PRESETS", {"sd1": {6: (8, 1), 24: (16, 8)}})
     monkeypatch.setattr(session, "free_memory", lambda device: 24.0)
     stopped_after(tmp_path, "update", step=1)
     monkeypatch.setattr(session, "free_memory", lambda device: 7.0)

@@ -41,7 +41,7 @@ def test_blip_s_text_tower_does_not_look_at_the_image(tmp_path):
 
 
 def test_blip_s_names_are_those_of_its_published_file(tmp_path):
-    names = set(open_tensors(tiny_clip.make_blip_folder(tmp_path / "b") / "model.safetensors").shapes)
+    names = set(open_tensors(tiny_clip.make_blip_folder(tmp_path / "blip") / "model.safetensors").shapes)
     assert "visual_encoder.blocks.1.attn.qkv.weight" in names
     assert "text_encoder.encoder.layer.0.crossattention.self.query.weight" in names
     assert {"vision_proj.weight", "text_proj.bias"} <= names
