@@ -292,6 +292,7 @@
             ["Checked at fixed prompts and seeds", [["reward", state.checks, "reward"], ["judge", state.checks, "judge"]]],
             ["Regularisers", [["distance", state.updates, "kl"], ["prior", state.updates, "prior"],
                 ["denoising", state.updates, "denoising"]]],
+            ["Pairs", [["loss", state.updates, "preference"], ["accuracy", state.updates, "accuracy"]]],
             ["How the images change", [["diversity", state.checks, "diversity"], ["saturation", state.checks, "saturation"],
                 ["distance", state.checks, "distance"]]],
         ];

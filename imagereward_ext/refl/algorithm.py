@@ -10,13 +10,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 
 from imagereward_ext.diffusion.lora import adapters_disabled, merged_for_inference
 from imagereward_ext.diffusion.sampling import guided, roll_out
-from imagereward_ext.refl.losses import phi, relative_distance, relative_gains, squared_distance
+from imagereward_ext.refl.losses import phi, squared_distance
 from imagereward_ext.refl.methods import find_method
-from imagereward_ext.refl.pairs import Pairs
 from imagereward_ext.refl.pool import Pool
 from imagereward_ext.refl.session import Session
 from imagereward_ext.training.engine import Figures, Optimise, Terms
@@ -73,40 +71,6 @@ class Algorithm:
             terms.add("prior", loss, config.prior_weight)
         else:
             terms.add("denoising", loss, self.method.weights(pool.rewards)[rows].to(device))
-        return terms
-
-    def preference(self, step: int, pairs: Pairs, samples: range) -> Terms:
-        """L_DPO: prefer the better image of a pair more than the base does; see :mod:`.methods.dpo`."""
-        config, parts, device, pool = self.config, self.parts, self.parts.device, self.pool
-        assert pool is not None
-
-        # (txt, better, worse) ~ D;  t ~ U{1..T};  one noise ~ N(0, I) for both, or it would decide between them
-        chosen = [shuffled_index(config.seed, step * config.batch + j, len(pairs)) for j in samples]
-        draws = [stream(config.seed, "pair", step, j) for j in samples]
-        timesteps = [int(torch.randint(parts.config.noise.steps, (), generator=draw)) for draw in draws]
-        noises = [torch.randn(pool.latents.shape[1:], generator=draw) for draw in draws]
-        rows = torch.cat([pairs.better[chosen], pairs.worse[chosen]])
-        t, noise = torch.tensor(timesteps * 2, device=device), torch.stack(noises * 2).to(device)
-
-        # the errors of the model, and those of the base, at the same noised images
-        clean = pool.latents[rows].to(device, torch.float32)
-        noised, target = parts.schedule.add_noise(clean, noise, t), parts.schedule.target(clean, noise, t)
-        texts = [self.captions[number] for number in pool.prompts[rows].tolist()]
-        prediction = parts.predict(noised, t, self.encodings(texts))
-        with torch.no_grad(), adapters_disabled(parts):
-            base = parts.predict(noised, t, self.encodings(texts))  # a trained text encoder's base, too
-        errors, base_errors = squared_distance(prediction, target), squared_distance(base, target)
-
-        # L_DPO <- -log sigmoid(beta / 2 * (what the better gains - what the worse gains))
-        better, worse = relative_gains(errors, base_errors)
-        margin = config.beta / 2 * (better - worse)
-        terms = Terms(torch.zeros_like(margin), {"agreement": (margin.detach() > 0).float()})
-        terms.add("preference", -F.logsigmoid(margin), 1.0)
-
-        # Not in the paper: what moves both errors alike falls out of the margin, and nothing else would hold it.
-        if config.hold:
-            distance = relative_distance(prediction, base, base_errors)
-            terms.add("distance", distance, config.hold * config.beta / 2)
         return terms
 
     def reward_feedback(self, step: int, samples: range) -> Terms:

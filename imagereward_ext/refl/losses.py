@@ -22,30 +22,6 @@ def phi(name: str, cap: float) -> Callable[[Tensor], Tensor]:
     return choices[name]
 
 
-def relative_gains(model: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-    """Return by what share the model errs less than the base: on the better images (b,), and on the worse (b,).
-
-    Both take squared errors, (2 b,), the better images first. The unit is what the base errs on a pair: its errors fall
-    by a factor of a hundred from the last steps to the first, where it is decided what the image shows, and by as much
-    between predictions of noise and of velocity.
-    """
-    unit = _of_pairs(base)
-    better, worse = ((base - model) / unit).chunk(2)
-    return better, worse
-
-
-def relative_distance(model: Tensor, base: Tensor, base_errors: Tensor) -> Tensor:
-    """Mean squared distance of two predictions for a pair, (b,), in the unit of :func:`relative_gains`."""
-    better, worse = (squared_distance(model, base) / _of_pairs(base_errors)).chunk(2)
-    return (better + worse) / 2
-
-
-def _of_pairs(errors: Tensor) -> Tensor:
-    """Mean of the two of each pair, for both of them, (2 b,)."""
-    better, worse = errors.chunk(2)
-    return ((better + worse) / 2).repeat(2)
-
-
 def squared_distance(first: Tensor, second: Tensor) -> Tensor:
     """Mean squared difference of each sample.
 

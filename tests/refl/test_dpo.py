@@ -7,10 +7,10 @@ from imagereward_ext.diffusion.checkpoint import read_tensors
 from imagereward_ext.diffusion.lora import adapters_disabled
 from imagereward_ext.errors import ScoringError
 from imagereward_ext.refl.algorithm import Algorithm
-from imagereward_ext.refl.losses import relative_gains
 from imagereward_ext.refl.pairs import Pairs, best_and_worst
 from imagereward_ext.refl.plan import Scorers, Work, make_plan, work_per_image
 from imagereward_ext.refl.pool import Pool
+from imagereward_ext.refl.preference import preference, relative_gains
 from imagereward_ext.refl.session import load_session, pool_prompts, read_inputs
 from imagereward_ext.refl.training import resume
 from imagereward_ext.settings import FieldError
@@ -76,7 +76,7 @@ def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_t
     made, parameters = algorithm(tmp_path), None
     gradients = []
     for pairs in (Pairs(EVEN, ODD), Pairs(ODD, EVEN)):
-        terms = made.preference(0, pairs, range(4))
+        terms = preference(made, pairs, 0, range(4))
         assert terms.total.tolist() == pytest.approx([0.6931] * 4, abs=1e-3), "a LoRA begins as nothing"
         parameters = list(made.parts.trainable())
         gradients.append(torch.autograd.grad(terms.total.mean(), parameters))
@@ -87,14 +87,14 @@ def test_a_step_against_the_gradient_prefers_the_better_and_swapped_pairs_push_t
         for parameter, gradient in zip(parameters, gradients[0], strict=True):
             parameter.sub_(1e-2 * gradient)
     calls = spied(made, monkeypatch)
-    after = made.preference(0, Pairs(EVEN, ODD), range(4))
+    after = preference(made, Pairs(EVEN, ODD), 0, range(4))
     (latents, t, _, ours), (_, _, _, base) = calls
     better, worse = (errors(made, latents, t, ours) - errors(made, latents, t, base)).chunk(2)
     assert float(better.mean()) < float(worse.mean()), (
         "it errs less on the better images, or more on the worse"
     )
     assert float(after.total.detach().mean()) < 0.69
-    assert float(after.parts["agreement"].mean()) > 0.5
+    assert float(after.parts["accuracy"].mean()) > 0.5
 
 
 def errors(made, noised, t, prediction):
@@ -118,8 +118,8 @@ def spied(made, monkeypatch):
 def test_the_two_of_a_pair_get_the_same_noise_at_the_same_time(tmp_path, monkeypatch):
     made = algorithm(tmp_path)
     calls = spied(made, monkeypatch)
-    made.preference(0, Pairs(EVEN, ODD), range(4))
-    made.preference(1, Pairs(EVEN, ODD), range(4))
+    preference(made, Pairs(EVEN, ODD), 0, range(4))
+    preference(made, Pairs(EVEN, ODD), 1, range(4))
     (noised, t, _, _), (again, _, _, _) = calls[0], calls[1]
     assert torch.equal(noised, again), "the base sees what the model sees"
     assert torch.equal(t[:4], t[4:])
@@ -138,7 +138,7 @@ def test_the_reference_is_the_base(text_encoder, tmp_path, monkeypatch):
     untouched = algorithm(tmp_path, text_encoder=text_encoder)
     leave_the_base(made.parts)
     calls = spied(made, monkeypatch)
-    terms = made.preference(0, Pairs(EVEN, ODD), range(4))
+    terms = preference(made, Pairs(EVEN, ODD), 0, range(4))
     (latents, t, _, ours), (_, _, _, reference) = calls
     rows = [
         int((made.pool.latents - clean).abs().sum((1, 2, 3)).argmin()) for clean in cleaned(made, latents, t)
@@ -173,7 +173,7 @@ def test_beta_scales_the_margin(tmp_path):
     for beta in (1.0, 10.0):
         made = algorithm(tmp_path, beta=beta, hold=0.0)
         leave_the_base(made.parts)
-        losses.append(made.preference(0, Pairs(EVEN, ODD), range(4)).total.double())
+        losses.append(preference(made, Pairs(EVEN, ODD), 0, range(4)).total.double())
     first, tenfold = (-torch.log(torch.expm1(loss)) for loss in losses)  # -log sigmoid, undone
     torch.testing.assert_close(tenfold, 10 * first, atol=1e-3, rtol=1e-2)
 
@@ -194,11 +194,11 @@ def test_any_distance_to_the_base_costs_what_hold_says(tmp_path, monkeypatch):
     made = algorithm(tmp_path, beta=50.0, hold=0.5)
     leave_the_base(made.parts)
     calls = spied(made, monkeypatch)
-    terms = made.preference(0, Pairs(EVEN, ODD), range(4))
+    terms = preference(made, Pairs(EVEN, ODD), 0, range(4))
     (latents, t, _, ours), (_, _, _, base) = calls
     unit = errors(made, latents, t, base).view(2, 4).mean(0)
     distance = (ours - base).detach().pow(2).flatten(1).mean(1).view(2, 4).mean(0) / unit
-    torch.testing.assert_close(terms.parts["distance"], distance, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(terms.parts["kl"], distance, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(
         terms.total.detach() - terms.parts["preference"], 0.5 * 25 * distance, rtol=1e-3, atol=1e-5
     )
@@ -219,7 +219,7 @@ def test_a_run_learns_its_pairs_without_the_rewards_gradient(tmp_path):
     outcome = run(tmp_path, **DPO, updates=12)
     first, last = events(outcome, "update")[0], events(outcome, "update")[-1]
     assert first["preference"] == pytest.approx(0.6931, abs=1e-3)
-    assert last["preference"] < 0.5 and last["agreement"] > 0.5
+    assert last["preference"] < 0.5 and last["accuracy"] > 0.5
     assert [path.name for path in outcome.folder.glob("pool-*")] == ["pool-0.safetensors"]
 
 

@@ -1,9 +1,6 @@
-"""Diffusion-DPO: of two images of a prompt, make the better one likelier than the base does, and the worse one less.
+"""Diffusion-DPO on the model's own images: of each prompt's the best against the worst, by the reward.
 
-Wallace et al. 2023, "Diffusion Model Alignment Using Direct Preference Optimization", https://arxiv.org/abs/2311.12908,
-equation 14. The images are the model's own, best and worst of several by the reward, which only chooses: neither it nor
-the decoder is in the gradient. The base, the LoRA switched off, is the reference. What differs from the paper stands at
-:meth:`~imagereward_ext.refl.algorithm.Algorithm.preference`.
+The reward only chooses: neither it nor the decoder is in the gradient. :mod:`~imagereward_ext.refl.preference` is the loss.
 """
 
 from __future__ import annotations
@@ -32,10 +29,11 @@ class DPO(Method):
 
     def update(self, algorithm: Algorithm, step: int, optimise: Optimise) -> Figures:
         from imagereward_ext.refl.pairs import best_and_worst
+        from imagereward_ext.refl.preference import preference
 
         assert algorithm.pool is not None
         pairs = best_and_worst(algorithm.pool)
-        return optimise(partial(algorithm.preference, step, pairs), algorithm.config.batch)
+        return optimise(partial(preference, algorithm, pairs, step), algorithm.config.batch)
 
 
 METHOD = DPO()
