@@ -17,7 +17,9 @@ from imagereward_ext.errors import WeightsError
 from imagereward_ext.storage import replacing
 from imagereward_ext.weights import digests
 from imagereward_ext.weights.archive import DamagedError, UnsupportedError
-from imagereward_ext.weights.pickles import ForbiddenError, PickleFile, StoredTensor
+from imagereward_ext.weights.pickle_names import ForbiddenError
+from imagereward_ext.weights.pickles import PickleFile
+from imagereward_ext.weights.stored import StoredTensor
 from imagereward_ext.wording import visible, well_formed
 
 Shape = tuple[int, ...]

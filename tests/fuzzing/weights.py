@@ -16,7 +16,8 @@ import torch
 from imagereward_ext.diffusion import checkpoint
 from imagereward_ext.errors import ImageRewardError
 from imagereward_ext.weights.archive import DamagedError, UnsupportedError
-from imagereward_ext.weights.pickles import ForbiddenError, read_all
+from imagereward_ext.weights.pickle_names import ForbiddenError
+from imagereward_ext.weights.pickles import read_all
 from imagereward_ext.weights.tensors import digest, open_tensors
 from imagereward_ext.wording import visible, well_formed
 from tests.fuzzing import programs, without_a_part

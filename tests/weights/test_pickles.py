@@ -19,7 +19,9 @@ from imagereward_ext.diffusion.checkpoint import CheckpointError
 from imagereward_ext.errors import WeightsError
 from imagereward_ext.weights import pickles
 from imagereward_ext.weights.archive import DamagedError, UnsupportedError
-from imagereward_ext.weights.pickles import ForbiddenError, Inert, PickleFile, read_all
+from imagereward_ext.weights.pickle_names import ForbiddenError
+from imagereward_ext.weights.pickles import PickleFile, read_all
+from imagereward_ext.weights.stored import Inert
 from imagereward_ext.weights.tensors import (
     BrokenWeightsError,
     UnreadableWeightsError,
