@@ -71,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=[GUIDANCE],
         help="compare at these (default: %(default)s)",
     )
+    parser.add_argument("--weight", type=float, default=1.0, help="compare the LoRAs with this (default: 1)")
     parser.add_argument(
         "--methods", nargs="+", default=["refl"], choices=["refl", *OTHERS], help="(default: refl)"
     )
@@ -87,7 +88,9 @@ def main(arguments: list[str] | None = None) -> int:
     prompts = development_prompts(options.held_out) if options.development else held_out(options.held_out)
     figures: dict[str, Any] = {"held-out prompts": len(prompts), "minutes of training": minutes}
     for guidance in options.guidance:
-        figures[f"guidance {guidance:g}"] = measure(options.models, options.output, loras, prompts, guidance)
+        figures[f"guidance {guidance:g}"] = measure(
+            options.models, options.output, loras, prompts, guidance, options.weight
+        )
     print(json.dumps(figures, indent=2))
     (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     first = figures[f"guidance {options.guidance[0]:g}"]["methods"][options.methods[0]]
@@ -145,7 +148,12 @@ def train(
 
 
 def measure(
-    models: Path, output: Path, loras: dict[str, Path], prompts: list[str], guidance: float = GUIDANCE
+    models: Path,
+    output: Path,
+    loras: dict[str, Path],
+    prompts: list[str],
+    guidance: float = GUIDANCE,
+    weight: float = 1.0,
 ) -> dict[str, Any]:
     """Compare the base and every method's LoRA on held-out prompts; writes the report and returns the figures."""
     from demo.world import artist
@@ -158,7 +166,7 @@ def measure(
     settings = ImageSettings(sampling, batch=artist.BATCH)
     scorers = {name: load_scorer(str(models / name), device="cpu").score for name in (REWARD, WITNESS)}
     scorers[JUDGE] = lambda images, texts: [judge(i, t) for i, t in zip(images, texts, strict=True)]
-    variants = list_variants(list(loras.values()), [1.0])
+    variants = list_variants(list(loras.values()), [weight])
     measured = compare_variants(artist.load(models), variants, prompts, settings, scorers)
     comparison_report(measured, settings, NAME).write(output / f"guidance-{guidance:g}")
     labels = list(measured.results)
