@@ -216,13 +216,16 @@ def _line_with(line: str, pairs: list[_Pair], fields: Mapping[str, str], without
     """
     wanted = {key: value for key, value in {**_values(pairs), **fields}.items() if key not in without}
     for changed in _ways_to_change(line, fields, without):
-        if _values(_pairs(changed)) == wanted:
+        if _values(_pairs(changed.strip())) == wanted:  # as it is read: without blanks at its ends
             return changed
     raise MetadataError("its parameters cannot be changed without changing what other fields say")
 
 
 def _ways_to_change(line: str, fields: Mapping[str, str], without: Collection[str]) -> Iterator[str]:
-    """Change the line as it is, or else one that says the same more plainly; new fields come last, or else first."""
+    """Change the line as it is, or else one that says the same more plainly; new fields come last, or else first.
+
+    A comma at the end keeps the blanks of a value before it.
+    """
     for written in (line, _with_plain_bounds(line)):
         pairs = _pairs(written)
         edited = _edited(written, pairs, fields, without)
@@ -231,6 +234,7 @@ def _ways_to_change(line: str, fields: Mapping[str, str], without: Collection[st
         before = edited.rstrip().removesuffix(",") if missing else edited
         yield ", ".join(filter(None, [before, *missing]))
         yield ", ".join(filter(None, [*missing, edited]))
+        yield ", ".join(filter(None, [*missing, edited.removesuffix(",")])) + ","
 
 
 def _edited(line: str, pairs: list[_Pair], fields: Mapping[str, str], without: Collection[str]) -> str:

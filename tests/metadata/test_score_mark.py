@@ -113,6 +113,12 @@ def test_taking_the_marks_out_leaves_the_text_as_it_was() -> None:
     assert without_marks(TYPICAL + "\nImageReward Score: 0.5") == TYPICAL
 
 
+@pytest.mark.parametrize("text", ["ur:,ur:,k :e ,", "le:,ur:,ze:7 ,", '"fur: 1a,ze: , X-1/2:"  ,'])
+def test_taking_a_mark_out_leaves_a_value_its_blanks(text):
+    """Found by fuzzing: without the comma behind it, the line's end would take them."""
+    assert without_marks(with_mark(text, MARK, "a fox")) == text
+
+
 def test_a_number_beyond_all_bounds_is_no_mark() -> None:
     assert find_marks(f"a fox\nSteps: 1, Seed: 2, ImageReward: {'9' * 400}") == []
 
