@@ -117,7 +117,8 @@ def run(python: Path, *arguments: str, extra: dict[str, str] | None = None) -> i
     with subprocess.Popen([str(python), *arguments], cwd=where, env=surroundings) as child:
         while True:
             try:
-                return child.wait()
+                code = child.wait()
+                return code if code >= 0 else 128 - code  # as shells tell a signal
             except KeyboardInterrupt:
                 continue
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,20 @@ def test_any_empty_data_folder_begins_with_the_demos_scorer(run):
     settings = json.loads((data / "config.json").read_text("utf-8"))
     assert settings["imagereward_scorer"] == "demo-reward"
     assert settings["imagereward_always_score"] is True
+
+
+def test_ctrl_c_is_one_line(tmp_path, random_checkpoint):
+    make_tiny_scorer_folder(tmp_path / "scorers" / "demo-reward", name="demo-reward", label="DemoReward")
+    command = [sys.executable, "-m", "demo", "--once", "a red circle", "--count", "1000"]
+    command += ["--data-dir", str(tmp_path / "data"), "--ckpt-dir", str(random_checkpoint)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    environment["IMAGEREWARD_HOME"] = str(tmp_path / "scorers")
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        assert "Loaded" in demo.stdout.readline()
+        demo.send_signal(signal.SIGINT)
+        _, told = demo.communicate(timeout=300)
+    assert demo.returncode == 130
+    assert told.splitlines()[-1] == "stopped; images that were saved stay where they are"
+    assert "Traceback" not in told
