@@ -61,17 +61,17 @@ def claims_too_much(file: BinaryIO) -> bool:
     """Tell whether the values of a TIFF structure are longer together than all of it, or too many."""
     size = file.seek(0, io.SEEK_END)
     room, numbers = size, _MOST_NUMBERS
-    for step, entry in enumerate(_entries(file, size)):
+    for step, value in enumerate(_values(file, size)):
         # Pillow ends at a value that reaches beyond the end.
-        if entry.place is not None and entry.place + entry.length <= size:
-            room -= entry.length
-            numbers -= 0 if entry.kind in _BYTES else entry.numbers
+        if value.place is not None and value.place + value.length <= size:
+            room -= value.length
+            numbers -= 0 if value.kind in _BYTES else value.numbers
         if room < 0 or numbers < 0 or step >= _MOST_STEPS:
             return True
     return False
 
 
-class _Entry(NamedTuple):
+class _Value(NamedTuple):
     """One value of a TIFF directory."""
 
     kind: int
@@ -82,7 +82,7 @@ class _Entry(NamedTuple):
     """Where the value is, None for a short one that stands in the directory."""
 
 
-def _entries(file: BinaryIO, size: int) -> Iterator[_Entry]:
+def _values(file: BinaryIO, size: int) -> Iterator[_Value]:
     """Go through the directories that Pillow reads for a picture: the first one, and those that it names."""
     head = _bytes_at(file, 0, 16, size).ljust(16, b"\0")
     if head[:2] not in (b"II", b"MM"):
@@ -99,10 +99,10 @@ def _entries(file: BinaryIO, size: int) -> Iterator[_Entry]:
         for tag, kind, numbers, field in entry.iter_unpack(content[:whole]):
             length = numbers * (_SIZES[kind] if kind < len(_SIZES) else 0)
             place = int.from_bytes(field, order) if length > len(field) else None
-            yield _Entry(kind, numbers, length, place)
+            yield _Value(kind, numbers, length, place)
             if tag in _FURTHER and numbers == 1:
-                value = field[:length] if place is None else _bytes_at(file, place, length, size)
-                directories.append(int.from_bytes(value, order))
+                pointer = field[:length] if place is None else _bytes_at(file, place, length, size)
+                directories.append(int.from_bytes(pointer, order))
 
 
 def _bytes_at(file: BinaryIO, place: int, length: int, size: int) -> bytes:

@@ -114,6 +114,15 @@ def _no_weights_of_this_machine(monkeypatch: pytest.MonkeyPatch, request: pytest
         monkeypatch.delenv("IMAGEREWARD_HOME", raising=False)
 
 
+@pytest.fixture
+def no_digest_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin without the digests that this process or this user knows."""
+    from imagereward_ext.weights import digests
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "_known", {})
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random-weight ImageReward as a model folder."""

@@ -18,11 +18,7 @@ from imagereward_ext.weights import catalogue, digests
 from imagereward_ext.weights.spec import ScorerSpec
 from tests.tiny import TINY, make_tiny_scorer_folder, tiny_weights, write_vocabulary
 
-
-@pytest.fixture(autouse=True)
-def nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digests, "_known", {})
+pytestmark = pytest.mark.usefixtures("no_digest_known")
 
 
 @pytest.fixture

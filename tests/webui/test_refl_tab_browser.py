@@ -260,47 +260,40 @@ def write_past_run(host, name):
     (folder / "events.jsonl").write_text(json.dumps(end) + "\n")
 
 
-def test_a_report_that_comes_late_does_not_replace_that_of_the_run_chosen_since(page, host):
-    for name in ("early", "late"):
+def choose_while_held(page, host, route, held_run, other):
+    """Choose a run, whose answers of one route are held back, and then the other one; return what is held."""
+    for name in (held_run, other):
         write_past_run(host, name)
     open_tab(page, host.url)
     row = "#imagereward-refl-run tr[data-run={}]"
-    page.locator(row.format("late")).wait_for()
+    page.locator(row.format(held_run)).wait_for()
     held = []
-    page.route("**/train/report?run=late*", lambda route: held.append(route))
-    with page.expect_request("**/train/report?run=late*"):
-        page.click(row.format("late"))
-    page.click(row.format("early"))
-    result = text(page, "result")
-    result.get_by_text("Result: early-000001").wait_for()
+    page.route(f"**/train/{route}?run={held_run}*", lambda request: held.append(request))
+    with page.expect_request(f"**/train/{route}?run={held_run}*"):
+        page.click(row.format(held_run))
+    page.click(row.format(other))
+    text(page, "result").get_by_text(f"Result: {other}-000001").wait_for()
+    return held
+
+
+def test_a_report_that_comes_late_does_not_replace_that_of_the_run_chosen_since(page, host):
+    held = choose_while_held(page, host, "report", "late", "early")
     with page.expect_response("**/train/report?run=late*"):
         held[0].continue_()
     with page.expect_response("**/train/status*"):
         pass
-    assert result.get_by_text("Result: early-000001").count() == 1
+    assert text(page, "result").get_by_text("Result: early-000001").count() == 1
 
 
 def test_an_answer_that_comes_late_does_not_show_a_run_that_is_chosen_no_more(page, host):
-    for name in ("first", "second"):
-        write_past_run(host, name)
-    open_tab(page, host.url)
-    row = "#imagereward-refl-run tr[data-run={}]"
-    page.locator(row.format("second")).wait_for()
-    held = []
-    page.route("**/train/status?run=second*", lambda route: held.append(route))
-    with page.expect_request("**/train/status?run=second*"):
-        page.click(row.format("second"))
-    page.click(row.format("first"))
-    until(page, "first", "finished")
-    text(page, "result").get_by_text("Result: first-000001").wait_for()
+    held = choose_while_held(page, host, "status", "second", "first")
     page.evaluate(WATCH_TITLES)
-    answers = len(held)
-    for route in held:
+    for request in held:
         with page.expect_response("**/train/status?run=second*"):
-            route.continue_()
+            request.continue_()
     with page.expect_response("**/train/status?run=first*"):
         pass
-    assert answers
+    assert held
     assert page.evaluate("window.titles") == ["first: finished"]
 
 

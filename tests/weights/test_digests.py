@@ -15,10 +15,7 @@ WEIGHTS = {"a": torch.arange(6.0), "b": torch.ones(2)}
 NONE = {name: torch.zeros_like(tensor) for name, tensor in WEIGHTS.items()}
 
 
-@pytest.fixture(autouse=True)
-def nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(digests, "_known", {})
+pytestmark = pytest.mark.usefixtures("no_digest_known")
 
 
 @pytest.fixture
